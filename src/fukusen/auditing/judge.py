@@ -1,0 +1,193 @@
+"""From measurements to a verdict: findings, the panel's rows, the checks, the queue and one status."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fukusen.auditing.bounds import Bound, bounds_for
+from fukusen.auditing.engine import AGREEMENT, COMPARED_SCORES
+from fukusen.auditing.evidence import Evidence, Numbers, middle
+from fukusen.auditing.facts import ModelFacts
+from fukusen.auditing.plan import Plan
+from fukusen.auditing.rows import row_of
+from fukusen.auditing.suspicions import MODEL_SUSPICIONS, Case, image_findings
+from fukusen.checks import Check, checks
+from fukusen.checks.truth import NEARBY
+from fukusen.methods import methods
+from fukusen.models import INPUT, Classifier
+from fukusen.records import SEVERITIES, Finding, ItemResult, Measurement, Undefined
+
+LOOKED_AT: dict[str, dict[str, str | None]] = {
+    "gradient_truth": {"against": NEARBY},
+    "track_contradiction": {"method": None},
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What an audit says.
+
+    Args:
+        status: ``pass``, ``attention`` or ``fail``.
+        findings: of the model first, then of images, gravest first.
+        panel: one row a method and score that has maps.
+        checks: one row a check.
+        queue: one row an image with an open finding, gravest first.
+        agreement: how alike the rows' maps are.
+        bounds: what the verdict rests on.
+    """
+
+    status: str
+    findings: tuple[Finding, ...]
+    panel: tuple[dict[str, Any], ...]
+    checks: tuple[dict[str, Any], ...]
+    queue: tuple[dict[str, Any], ...]
+    agreement: dict[str, Any] | None
+    bounds: tuple[Bound, ...]
+
+
+def judge(
+    plan: Plan,
+    model: Classifier,
+    facts: ModelFacts,
+    results: Sequence[ItemResult],
+    measurements: Sequence[Measurement],
+) -> Judgement:
+    """Hold the measurements against their bounds.
+
+    Args:
+        plan: what was asked.
+        model: asked only which checks apply to it.
+        facts: about the model.
+        results: what became of each image.
+        measurements: everything measured under the plan.
+
+    Returns:
+        The judgement; the same measurements always give the same one.
+    """
+    bounds = bounds_for(facts.classes)
+    case = Case(Evidence(measurements), bounds)
+    findings = [finding for suspicion in MODEL_SUSPICIONS for finding in suspicion(case)]
+    of_images = sorted(image_findings(case), key=_gravest_first)
+    findings = sorted(findings, key=lambda one: -one.priority) + of_images
+    looked = _checks(plan, model, case, findings)
+    queue = _queue(of_images, results)
+    return Judgement(
+        status=_status(findings, looked, queue, results),
+        findings=tuple(findings),
+        panel=tuple(_panel(plan, facts, case, findings)),
+        checks=tuple(looked),
+        queue=tuple(queue),
+        agreement=_agreement(case.evidence),
+        bounds=tuple(bounds.values()),
+    )
+
+
+def _gravest_first(finding: Finding) -> tuple[float, str, str, str]:
+    return -finding.priority, finding.item or "", finding.check, finding.method or ""
+
+
+def _panel(plan: Plan, facts: ModelFacts, case: Case, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    made = [methods.build(spec) for spec in plan.methods]
+    pairs = [(method, score) for method in made for score in plan.build_scores()]
+    rows = [row_of(case, facts, findings, pair) for pair in pairs]
+    return [row for row in rows if row["measured_on"]]
+
+
+def _status(
+    findings: Sequence[Finding],
+    looked: Sequence[Mapping[str, Any]],
+    queue: Sequence[Mapping[str, Any]],
+    results: Sequence[ItemResult],
+) -> str:
+    if any(finding.scope == "model" and finding.severity == "high" for finding in findings):
+        return "fail"
+    failed = any(result.status == "failed" for result in results)
+    stopped = any(row["status"] == "not_run" for row in looked)
+    return "attention" if findings or queue or failed or stopped else "pass"
+
+
+def _checks(plan: Plan, model: Classifier, case: Case, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [_check_row(checks.build(spec), model, case, findings) for spec in plan.checks]
+
+
+def _headline(check: Check, case: Case) -> Numbers:
+    """The numbers that stand for a check: one an image, the worst of the layers (where there is none, the input)."""
+    worse = max if check.larger_is_worse else min
+    inside: Numbers = {}
+    at_input: Numbers = {}
+    for one in case.evidence.of(check.name, **LOOKED_AT.get(check.name, {})):
+        if not isinstance(one.value, Undefined):
+            numbers, item = at_input if one.layer == INPUT else inside, one.item or ""
+            numbers[item] = worse(one.value, numbers.get(item, one.value))
+    return inside or at_input
+
+
+def _check_row(check: Check, model: Classifier, case: Case, findings: Sequence[Finding]) -> dict[str, Any]:
+    numbers = _headline(check, case)
+    reason = check.applies(model)
+    status, why = "within", None
+    if reason is not None:
+        status, why = "not_applicable", reason.reason
+    elif not numbers:
+        met = case.evidence.reasons(check.name)
+        status, why = "not_run", "; ".join(met) or "it needs maps that this audit did not make"
+    elif any(one.check == check.name for one in findings):
+        status = "exceeded"
+    worst = (max if check.larger_is_worse else min)(numbers.values()) if numbers else None
+    bound = case.bounds.get(check.name) or case.bounds[f"{check.name}_layer"]
+    return {
+        "check": check.name,
+        "title": check.title,
+        "status": status,
+        "reason": why,
+        "value": middle(numbers),
+        "worst": worst,
+        "bound": bound.value,
+        "measured_on": len([item for item in numbers if item]) or len(numbers),
+        "meaning": check.meaning,
+    }
+
+
+def _queue(findings: Sequence[Finding], results: Sequence[ItemResult]) -> list[dict[str, Any]]:
+    """Images with open findings, by the priority of their gravest, then by name."""
+    by_item: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        by_item[finding.item or ""].append(finding)
+    known = {result.item.name: result for result in results}
+    rows = []
+    for item, own in by_item.items():
+        result = known[item]
+        rows.append(
+            {
+                "item": item,
+                "path": result.item.path,
+                "predicted": result.predicted_name,
+                "probability": result.probability,
+                "priority": max(one.priority for one in own),
+                "severity": max((one.severity for one in own), key=SEVERITIES.index),
+                "reasons": [one.claim for one in own],
+            }
+        )
+    return sorted(rows, key=lambda row: (-row["priority"], row["item"]))
+
+
+def _agreement(evidence: Evidence) -> dict[str, Any] | None:
+    """The median rank correlation of every two rows over the images."""
+    pairs: dict[tuple[str, str], Numbers] = defaultdict(dict)
+    rows: dict[str, None] = {}
+    for one in evidence.of(AGREEMENT):
+        names = f"{one.method}/{one.score}", one.against or ""
+        rows.update(dict.fromkeys(names))
+        if not isinstance(one.value, Undefined):
+            pairs[names][one.item or ""] = one.value
+    if not rows:
+        return None
+    order = sorted(rows, key=lambda row: COMPARED_SCORES.index(row.rpartition("/")[2]))
+    values = [[1.0 if a == b else middle(pairs.get((a, b)) or pairs.get((b, a)) or {}) for b in order] for a in order]
+    named = [dict(zip(("method", "score"), row.split("/"), strict=True)) for row in order]
+    images = max((len(numbers) for numbers in pairs.values()), default=0)
+    return {"measure": AGREEMENT, "images": images, "rows": named, "values": values}

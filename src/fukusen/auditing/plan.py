@@ -1,0 +1,149 @@
+"""What is asked of an audit: methods, scores, checks, and on how many images the costly ones are run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from fukusen.checks import Check, checks
+from fukusen.errors import PlanError, require
+from fukusen.methods import Method, methods
+from fukusen.records import Spec, digest_of
+from fukusen.registry import spec_of
+from fukusen.scores import Score, scores
+
+Budget = Literal["quick", "standard", "deep"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
+SAMPLES: dict[Budget, int | None] = {"quick": 4, "standard": 32, "deep": None}
+TRUTH_SAMPLES: dict[Budget, int | None] = {"quick": 4, "standard": 8, "deep": None}
+QUICK_EXTRAS = ("occlusion",)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of an audit, as data.
+
+    Args:
+        methods: the methods of the panel.
+        scores: the scores of the panel.
+        checks: the checks.
+        budget: ``quick``, ``standard`` or ``deep``.
+        seed: from which every random choice follows.
+        batch: how many images are taken at once.
+    """
+
+    methods: tuple[Spec, ...]
+    scores: tuple[Spec, ...]
+    checks: tuple[Spec, ...]
+    budget: Budget = "standard"
+    seed: int = 0
+    batch: int = 16
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan as it stands in audit.json."""
+        return {
+            "budget": self.budget,
+            "methods": [spec.as_json() for spec in self.methods],
+            "scores": [str(spec) for spec in self.scores],
+            "checks": [spec.as_json() for spec in self.checks],
+            "seed": self.seed,
+            "batch": self.batch,
+            "digest": self.digest,
+        }
+
+    @property
+    def digest(self) -> str:
+        """Names what is measured on an image; the budget says only on how many and the batch changes nothing."""
+        parts = [[str(spec) for spec in specs] for specs in (self.methods, self.scores, self.checks)]
+        return digest_of([parts, self.seed, self.batch])
+
+    def sample(self, names: Sequence[str], size: int | None) -> frozenset[str]:
+        """A random sample of the names that depends on the seed alone; all of them where ``size`` is None."""
+        if size is None or len(names) <= size:
+            return frozenset(names)
+        return frozenset(sorted(names, key=lambda name: digest_of([self.seed, name]))[:size])
+
+    def tasks(self, names: Sequence[str]) -> dict[str, Tasks]:
+        """What is done with each image, by name."""
+        costly = self.sample(names, SAMPLES[self.budget])
+        probed = self.sample(names, TRUTH_SAMPLES[self.budget])
+        return {name: Tasks(self, name in costly, name in probed) for name in names}
+
+    def build_scores(self) -> tuple[Score, ...]:
+        """The scores themselves."""
+        return tuple(scores.build(spec) for spec in self.scores)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What is done with one image.
+
+    Args:
+        plan: of the audit.
+        costly: whether methods with passes of their own are run on it.
+        probed: whether its gradients are compared with finite differences.
+    """
+
+    plan: Plan
+    costly: bool
+    probed: bool
+
+    @property
+    def depth(self) -> str:
+        """A word for the store, so that an image that was looked at briefly is looked at again when more is asked."""
+        return f"{'full' if self.costly else 'brief'}{'+truth' if self.probed else ''}"
+
+    def build_methods(self) -> tuple[Method, ...]:
+        """The methods that are run on the image."""
+        built = (methods.build(spec) for spec in self.plan.methods)
+        return tuple(method for method in built if self.costly or method.single_pass)
+
+    def build_checks(self) -> tuple[Check, ...]:
+        """The checks that are run on the image."""
+        built = (checks.build(spec) for spec in self.plan.checks)
+        return tuple(check for check in built if self.probed or check.name != "gradient_truth")
+
+
+def make_plan(
+    budget: Budget = "standard",
+    *,
+    methods_asked: Sequence[str | Spec] | None = None,
+    scores_asked: Sequence[str | Spec] | None = None,
+    seed: int = 0,
+    batch: int = 16,
+) -> Plan:
+    """The documented standard panel at a budget, or the methods and scores that are named.
+
+    Args:
+        budget: ``quick``: every single-pass method on every image, behaviour on four; ``standard``: every method, the
+            costly ones on a random sample of 32 images; ``deep``: everything on every image.
+        methods_asked: names or specs; default: all that the budget has.
+        scores_asked: names or specs; default: all.
+        seed: from which every random choice follows.
+        batch: how many images are taken at once.
+
+    Raises:
+        UnknownName: a name that is not registered.
+        CallError: an unknown budget, or a bad batch.
+        PlanError: nothing is left to do.
+    """
+    require(budget in BUDGETS, "audit", "budget", f"one of {', '.join(BUDGETS)}", budget)
+    require(isinstance(batch, int) and batch >= 1, "audit", "batch", "an int >= 1", batch)
+    if methods_asked is None:
+        chosen = [methods.build(name) for name in methods.names()]
+        if budget == "quick":
+            chosen = [method for method in chosen if method.single_pass or method.name in QUICK_EXTRAS]
+    else:
+        chosen = [methods.build(spec) for spec in methods_asked]
+    wanted = [scores.build(spec) for spec in (scores.names() if scores_asked is None else scores_asked)]
+    if not chosen or not wanted:
+        raise PlanError("An audit needs at least one method and one score.")
+    return Plan(
+        tuple(dict.fromkeys(spec_of(method) for method in chosen)),
+        tuple(dict.fromkeys(spec_of(score) for score in wanted)),
+        tuple(spec_of(checks.build(name)) for name in checks.names()),
+        budget,
+        seed,
+        batch,
+    )

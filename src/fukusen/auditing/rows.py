@@ -1,0 +1,87 @@
+"""The verdict on each row of the panel, and so whether such a heatmap may be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fukusen.auditing.engine import LEAK, PEAK
+from fukusen.auditing.evidence import middle
+from fukusen.auditing.facts import ModelFacts
+from fukusen.auditing.suspicions import Case
+from fukusen.methods import Method
+from fukusen.models import INPUT
+from fukusen.records import Finding, Undefined
+from fukusen.scores import Score
+
+NO_LEAK = 1e-9
+SHIFT_CHECKS = ("shift_share", "head_mean_row")
+Reasons = list[str]
+
+
+def row_of(case: Case, facts: ModelFacts, findings: Sequence[Finding], pair: tuple[Method, Score]) -> dict[str, Any]:
+    """One row of the panel as it stands in audit.json.
+
+    ``manipulated`` outweighs ``unreliable``, that ``exposed``, and that ``sound``; reasons are given for all that hold.
+    """
+    method, score = pair
+    leaks = case.evidence.numbers(LEAK, score=score.name)
+    leak = middle(leaks) or 0.0
+    manipulated = _manipulated(method, leak, facts, findings)
+    unreliable = _unreliable(case, pair, leak, findings)
+    exposed = _exposed(leak, facts)
+    verdict = "manipulated" if manipulated else "unreliable" if unreliable else "exposed" if exposed else "sound"
+    return {
+        "method": method.name,
+        "score": score.name,
+        "shift_leak": round(leak, 12),
+        "track": method.track,
+        "family": method.family,
+        "source": method.source,
+        "verdict": verdict,
+        "reasons": [*manipulated, *unreliable, *exposed] or _sound(leak, facts),
+        "measured_on": len(case.evidence.of(PEAK, method=method.name, score=score.name)),
+        "undefined": None,
+    }
+
+
+def _manipulated(method: Method, leak: float, facts: ModelFacts, findings: Sequence[Finding]) -> Reasons:
+    reasons: Reasons = []
+    model = [finding for finding in findings if finding.scope == "model" and finding.severity == "high"]
+    if facts.shift_is_free and abs(leak) > NO_LEAK and any(one.check in SHIFT_CHECKS for one in model):
+        reasons.append("this score takes in a number that was added to every logit, and such a number was found")
+    untrue = [one for one in model if one.check == "gradient_truth"]
+    if method.track == "inner" and untrue:
+        at_layer = any(one.evidence.get("layer") != INPUT for one in untrue)
+        if at_layer or method.family != "cam":
+            reasons.append("it is made from gradients that are not the slopes of what the model computes")
+    return reasons
+
+
+def _unreliable(case: Case, pair: tuple[Method, Score], leak: float, findings: Sequence[Finding]) -> Reasons:
+    method, score = pair
+    reasons: Reasons = []
+    told = [one for one in findings if one.scope == "model" and one.check == "score_disagreement"]
+    if abs(leak) > NO_LEAK and any(one.method == method.name for one in told):
+        reasons.append("its maps differ from those of the log-odds, which a shift of the logits cannot move")
+    drawn = case.evidence.of(PEAK, method=method.name, score=score.name)
+    empty = sum(isinstance(one.value, Undefined) for one in drawn)
+    if 2 * empty > len(drawn):
+        reasons.append(f"its heatmap is empty on {empty} of {len(drawn)} images")
+    bound = case.bounds["track_contradiction_row"].value
+    typical = middle(case.evidence.numbers("track_contradiction", method=method.name, score=score.name))
+    if typical is not None and typical < bound:
+        reasons.append(f"it points away from what predictions depend on (median rank correlation {typical:.2f})")
+    return reasons
+
+
+def _exposed(leak: float, facts: ModelFacts) -> Reasons:
+    if not facts.shift_is_free or abs(leak) <= NO_LEAK:
+        return []
+    return [f"a number added to every logit enters this map ({leak:.2g} of it) and changes no prediction"]
+
+
+def _sound(leak: float, facts: ModelFacts) -> Reasons:
+    if abs(leak) > NO_LEAK and not facts.shift_is_free:
+        return ["nothing speaks against it; a shift of this model's outputs would change its predictions"]
+    return ["nothing speaks against it; no number added to every logit can move it"]

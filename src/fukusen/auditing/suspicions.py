@@ -1,0 +1,232 @@
+"""Measurements out of their bounds, as findings in words: of the model, and of single images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from fukusen.auditing.bounds import Bound
+from fukusen.auditing.engine import PEAK
+from fukusen.auditing.evidence import Evidence, Numbers, middle
+from fukusen.auditing.places import place_of
+from fukusen.checks.truth import PATH
+from fukusen.models import INPUT
+from fukusen.records import Finding, Severity
+
+WEIGHTS: Mapping[Severity, float] = {"low": 0.1, "medium": 0.4, "high": 0.7}
+GRAVE = 3.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """What suspicions are drawn from.
+
+    Args:
+        evidence: the measurements.
+        bounds: by name.
+    """
+
+    evidence: Evidence
+    bounds: Mapping[str, Bound]
+
+
+def priority_of(severity: Severity, excess: float) -> float:
+    """How early a person should look, 0 to 1: the severity first, then how far out of its bound."""
+    return round(WEIGHTS[severity] + 0.3 * min(1.0, max(0.0, excess)), 4)
+
+
+def _where(layer: str) -> str:
+    return "At the pixels" if layer == INPUT else f"At the layer {layer}"
+
+
+def shift_findings(case: Case) -> Iterator[Finding]:
+    """A part of the gradient that all classes share, too large to be honest."""
+    bound = case.bounds["shift_share"].value
+    for layer in case.evidence.values("shift_share", "layer"):
+        numbers = case.evidence.numbers("shift_share", layer=layer)
+        beyond = {item: value for item, value in numbers.items() if value > bound}
+        typical = middle(numbers)
+        if not beyond or typical is None:
+            continue
+        worst = max(beyond.values())
+        everywhere = typical > bound
+        told = (
+            f"{_where(layer)}, what pre-softmax heatmaps are drawn from is "
+            f"{typical if everywhere else worst:.3g} times as much a number added to every logit as it is what tells "
+            f"the classes apart (an honest network stays below {bound:.2g}; seen on {len(beyond)} of {len(numbers)} "
+            "images). "
+            "Such a number changes no prediction and can draw anything: do not show heatmaps of logits of this model."
+        )
+        severity: Severity = "high" if everywhere or worst > GRAVE * bound else "medium"
+        facts = {"layer": layer, "images": len(beyond), "measured_on": len(numbers), "median": typical, "worst": worst}
+        value = typical if everywhere else worst
+        yield Finding("shift_share", "model", severity, value, bound, told, score="logit", priority=1.0, evidence=facts)
+
+
+def head_findings(case: Case) -> Iterator[Finding]:
+    """A shift that hides in the last layer's weights."""
+    bound = case.bounds["head_mean_row"].value
+    for measurement in case.evidence.of("head_mean_row"):
+        if isinstance(measurement.value, float) and measurement.value > bound:
+            told = (
+                f"All rows of the last linear layer {measurement.layer} share {measurement.value:.2g} of their size "
+                f"(bound {bound:.2g}). Training does not do that; what they share changes no prediction, but it is in "
+                "every heatmap of a logit."
+            )
+            facts = {"layer": measurement.layer}
+            value = measurement.value
+            yield Finding("head_mean_row", "model", "high", value, bound, told, None, None, "logit", 1.0, facts)
+
+
+def truth_findings(case: Case) -> Iterator[Finding]:
+    """Gradients that are not the slopes of what the model computes."""
+    for layer in case.evidence.values("gradient_truth", "layer"):
+        for how in case.evidence.values("gradient_truth", "against"):
+            kind = "input" if layer == INPUT else "path" if how == PATH else "layer"
+            bound = case.bounds[f"gradient_truth_{kind}"].value
+            numbers = case.evidence.numbers("gradient_truth", layer=layer, against=how)
+            beyond = {item: value for item, value in numbers.items() if value > bound}
+            if not beyond:
+                continue
+            worst = max(beyond.values())
+            told = (
+                f"{_where(layer)}, the gradients of the log-odds are off by up to {100 * worst:.3g}% from "
+                f"what the model's output really does (bound {100 * bound:.2g}%; on {len(beyond)} of {len(numbers)} "
+                "images looked at). Some part of the model has a slope but no value, or a value but no slope: a "
+                "heatmap made from its gradients, before or after softmax, may show what no prediction depends on."
+            )
+            facts = {"layer": layer, "against": how, "images": len(beyond), "measured_on": len(numbers)}
+            yield Finding("gradient_truth", "model", "high", worst, bound, told, priority=1.0, evidence=facts)
+
+
+def disagreement_findings(case: Case) -> Iterator[Finding]:
+    """Methods whose maps before and after softmax tell different stories on the typical image."""
+    bound = case.bounds["score_disagreement"].value
+    for method in case.evidence.values("score_disagreement", "method"):
+        numbers = case.evidence.numbers("score_disagreement", method=method)
+        typical = middle(numbers)
+        if typical is not None and typical < bound:
+            told = (
+                f"The {method} heatmaps of the logit and of the log-odds tell different stories on the typical image "
+                f"(likeness {typical:.2f}, bound {bound:.2f}, {len(numbers)} images). At most one of them describes "
+                "the decision."
+            )
+            facts = {"measured_on": len(numbers)}
+            yield Finding(
+                "score_disagreement", "model", "medium", typical, bound, told, None, method, "logit", 0.8, facts
+            )
+
+
+def track_findings(case: Case) -> Iterator[Finding]:
+    """Inner maps that, taken together, do not point at what predictions depend on."""
+    bound = case.bounds["track_contradiction"].value
+    numbers = case.evidence.numbers("track_contradiction", method=None)
+    typical = middle(numbers)
+    if typical is not None and typical < bound:
+        told = (
+            f"On the typical image, the heatmaps from the network's insides have nothing to do with the parts that its "
+            f"prediction depends on (rank correlation {typical:.2f} with occlusion, bound {bound:.2f}, "
+            f"{len(numbers)} images)."
+        )
+        facts = {"measured_on": len(numbers)}
+        yield Finding("track_contradiction", "model", "medium", typical, bound, told, priority=0.9, evidence=facts)
+
+
+MODEL_SUSPICIONS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
+    shift_findings,
+    head_findings,
+    truth_findings,
+    disagreement_findings,
+    track_findings,
+)
+
+
+def _peak(case: Case, item: str, method: str, score: str) -> str | None:
+    cell = case.evidence.numbers(PEAK, method=method, score=score).get(item)
+    return None if cell is None else place_of(cell)
+
+
+def _places(case: Case, item: str, rows: list[tuple[str, str]]) -> list[str]:
+    """Where those rows' heatmaps of an image are hottest, as "grad_cam on logit: upper left"."""
+    found = ((method, score, _peak(case, item, method, score)) for method, score in rows)
+    return [f"{method} of the {score.replace('_', '-')} at the {place}" for method, score, place in found if place]
+
+
+def image_findings(case: Case) -> Iterator[Finding]:
+    """Everything that is out of bounds on one image."""
+    yield from _image_shift(case)
+    yield from _image_disagreement(case)
+    yield from _image_tracks(case)
+
+
+def _image_shift(case: Case) -> Iterator[Finding]:
+    bound = case.bounds["shift_share"].value
+    worst: Numbers = {}
+    for layer in case.evidence.values("shift_share", "layer"):
+        for item, value in case.evidence.numbers("shift_share", layer=layer).items():
+            worst[item] = max(value, worst.get(item, 0.0))
+    for item, value in worst.items():
+        if value > bound:
+            severity: Severity = "high" if value > GRAVE * bound else "medium"
+            places = _places(case, item, [("hires_cam", "logit"), ("hires_cam", "log_odds")])
+            told = (
+                f"Heatmaps of the logit show a number added to every class, {value:.3g} times as strong as what tells "
+                "the classes apart." + (f" Hottest: {', '.join(places)}." if places else "")
+            )
+            yield Finding(
+                "shift_share",
+                "image",
+                severity,
+                value,
+                bound,
+                told,
+                item,
+                None,
+                "logit",
+                priority_of(severity, 1 - bound / value),
+            )
+
+
+def _image_disagreement(case: Case) -> Iterator[Finding]:
+    bound = case.bounds["score_disagreement_image"].value
+    for method in case.evidence.values("score_disagreement", "method"):
+        for item, value in case.evidence.numbers("score_disagreement", method=method).items():
+            if value < bound:
+                places = _places(case, item, [(method, "logit"), (method, "log_odds")])
+                told = f"The {method} heatmaps before and after softmax differ (likeness {value:.2f})" + (
+                    f": hottest are {' and '.join(places)}." if places else "."
+                )
+                yield Finding(
+                    "score_disagreement",
+                    "image",
+                    "medium",
+                    value,
+                    bound,
+                    told,
+                    item,
+                    method,
+                    "logit",
+                    priority_of("medium", bound - value),
+                )
+
+
+def _image_tracks(case: Case) -> Iterator[Finding]:
+    bound = case.bounds["track_contradiction_image"].value
+    for item, value in case.evidence.numbers("track_contradiction", method=None).items():
+        if value < bound:
+            inner, outer = ("hires_cam", "log_odds"), ("occlusion", "log_odds")
+            places = _places(case, item, [inner, outer])
+            told = (
+                "The heatmaps point away from what the prediction depends on (rank correlation with hiding parts "
+                f"{value:.2f})" + (f": hottest are {' and '.join(places)}." if places else ".")
+            )
+            yield Finding(
+                "track_contradiction",
+                "image",
+                "medium",
+                value,
+                bound,
+                told,
+                item,
+                priority=priority_of("medium", bound - value),
+            )

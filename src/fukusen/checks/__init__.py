@@ -1,0 +1,17 @@
+"""What can be measured besides agreement: shift share, head rows, gradient truth, contradictions."""
+
+from fukusen.checks.check import Check, Sight, checks
+from fukusen.checks.contradiction import ScoreDisagreement, TrackContradiction
+from fukusen.checks.shift import HeadMeanRow, ShiftShare
+from fukusen.checks.truth import GradientTruth
+
+__all__ = [
+    "Check",
+    "GradientTruth",
+    "HeadMeanRow",
+    "ScoreDisagreement",
+    "ShiftShare",
+    "Sight",
+    "TrackContradiction",
+    "checks",
+]

@@ -1,0 +1,122 @@
+"""How much of what a pre-softmax map shows lives in the shift that softmax cannot see."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fukusen.checks.check import Sight, checks, no_free_shift
+from fukusen.models import INPUT, Classifier
+from fukusen.models.classifier import unwrapped
+from fukusen.models.evaluation import evaluating
+from fukusen.records import Measurement, Scope, Undefined, Value
+from fukusen.scores import CenteredLogit, Logit
+from fukusen.tape import Place, Tape
+
+
+@checks.register
+@dataclass(frozen=True)
+class ShiftShare:
+    """The gradient of the mean logit against the gradient of the logit's distance from that mean, per image and place.
+
+    The first cannot change a prediction, the second is what predictions are made of; a t(x) added to every logit enters
+    the first whole and leaves the second alone. Source: lerma2023vulnerability, srinivas2021rethinking.
+    """
+
+    name: ClassVar[str] = "shift_share"
+    title: ClassVar[str] = "Share of the map that no prediction depends on"
+    source: ClassVar[str] = "lerma2023vulnerability"
+    meaning: ClassVar[str] = (
+        "size of the gradient that all logits share, relative to the part that tells classes apart; near 0 in an "
+        "honest network, large where something was added to every logit"
+    )
+    scope: ClassVar[Scope] = "image"
+    larger_is_worse: ClassVar[bool] = True
+
+    def applies(self, classifier: Classifier) -> Undefined | None:
+        """Only to softmax logits."""
+        return no_free_shift(classifier)
+
+    def measure(self, sight: Sight) -> list[Measurement]:
+        """One ratio >= 0 for each image at the layer, and one at the input where the tape reaches it."""
+        tape = sight.tape
+        if tape is None:
+            return []
+        places: list[Place] = [*tape.layers, *([INPUT] if tape.at_input else [])]
+        return [measurement for place in places for measurement in self._at(tape, place)]
+
+    def _at(self, tape: Tape, place: Place) -> list[Measurement]:
+        whole = tape.gradient(Logit(), place).double().flatten(1)
+        telling = tape.gradient(CenteredLogit(), place).double().flatten(1)
+        common, own = (whole - telling).norm(dim=1), telling.norm(dim=1)
+        found = []
+        for item, shared, kept in zip(tape.batch.items, common.tolist(), own.tolist(), strict=True):
+            value: Value = shared / kept if kept > 0 else Undefined("the logits do not depend on this layer")
+            found.append(Measurement(self.name, value, item, layer=str(place)))
+        return found
+
+
+@checks.register
+@dataclass(frozen=True)
+class HeadMeanRow:
+    """The mean row of the last linear layer against the median row: the shift that weights alone can hide.
+
+    Training with softmax and cross-entropy never moves the mean row. Source: srinivas2021rethinking.
+    """
+
+    name: ClassVar[str] = "head_mean_row"
+    title: ClassVar[str] = "Shift hidden in the last layer's weights"
+    source: ClassVar[str] = "srinivas2021rethinking"
+    meaning: ClassVar[str] = "size of what all rows of the last linear layer share, relative to a typical row"
+    scope: ClassVar[Scope] = "model"
+    larger_is_worse: ClassVar[bool] = True
+
+    def applies(self, classifier: Classifier) -> Undefined | None:
+        """Only to softmax logits made by a linear layer."""
+        reason = no_free_shift(classifier)
+        if reason is None and _last_linear(classifier) is None:
+            return Undefined("no linear layer with one row a class was found at the end of the network")
+        return reason
+
+    def measure(self, sight: Sight) -> list[Measurement]:
+        """One ratio >= 0; independent random rows would give one over the root of the number of classes."""
+        found = _last_linear(sight.classifier)
+        if found is None:
+            return []
+        name, weight = found
+        rows = weight.detach().double().flatten(1)
+        typical = rows.norm(dim=1).median().item()
+        shared = rows.mean(dim=0).norm().item()
+        value: Value = shared / typical if typical > 0 else Undefined("the last linear layer is zero")
+        return [Measurement(self.name, value, layer=name)]
+
+
+def _last_linear(classifier: Classifier) -> tuple[str, Tensor] | None:
+    """Name and weight of the last linear layer (or 1 x 1 convolution) called with one output a class."""
+    seen: list[tuple[str, Tensor]] = []
+    owner = threading.get_ident()
+
+    def watch(module: nn.Module, name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+            weight = module.weight
+            if threading.get_ident() == owner and isinstance(weight, Tensor):
+                seen.append((name, weight))
+
+        return module.register_forward_hook(hook)
+
+    linear = (nn.Linear, nn.Conv2d)
+    handles = [watch(module, name) for name, module in classifier.net.named_modules() if isinstance(module, linear)]
+    try:
+        image = torch.zeros(1, *classifier.input_shape, device=classifier.device, dtype=classifier.dtype)
+        with evaluating(classifier.net), torch.no_grad():
+            count = unwrapped(classifier.net(image)).shape[1]
+    finally:
+        for handle in handles:
+            handle.remove()
+    rows = [(name, weight) for name, weight in seen if weight.shape[0] == count]
+    fitting = [(name, weight) for name, weight in rows if weight[0].numel() == weight.shape[1]]
+    return fitting[-1] if fitting else None

@@ -1,0 +1,140 @@
+"""Whether the gradients that maps are made of are the slopes of what the model computes."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fukusen.checks.check import Sight, checks
+from fukusen.checks.probing import Probe, probe_of
+from fukusen.errors import require
+from fukusen.models import INPUT, Classifier, Layer
+from fukusen.records import Measurement, Scope, Undefined, Value
+from fukusen.scores import LogOdds
+from fukusen.tape import Tape
+
+BLOCKS = 7
+STEP = 1e-5
+INPUT_STEP = 1e-8
+REACH = 0.05
+POINTS = 5
+NEARBY = "nearby"
+PATH = "path"
+_SINGLE_FACTOR = 100.0
+
+
+def _blocks(values: Tensor) -> Tensor:
+    """One (c, h, w) tensor cut into at most 7 x 7 blocks: (n, c, h, w), each zero outside its block."""
+    rows, columns = values.shape[1:]
+    up, across = min(BLOCKS, rows), min(BLOCKS, columns)
+    row_of = torch.arange(rows, device=values.device) * up // rows
+    column_of = torch.arange(columns, device=values.device) * across // columns
+    number = row_of[:, None] * across + column_of[None]
+    return torch.stack([values * (number == index) for index in range(up * across)])
+
+
+def relative_error(claimed: Tensor, found: Tensor) -> Value:
+    """How far two lists of slopes are apart, relative to the larger; Undefined when both vanish."""
+    size = max(float(claimed.norm()), float(found.norm()))
+    if size == 0:
+        return Undefined("the log-odds do not change here at all")
+    return float((claimed - found).norm()) / size
+
+
+@checks.register
+@dataclass(frozen=True)
+class GradientTruth:
+    """Relative error of the log-odds' gradient against finite differences of the log-odds in float64, by image.
+
+    Three measurements an image: at the layer close by, along the gradient, the activations and random directions; at
+    the layer along the line that scales the activations, where the slopes must add up to the change; and at the input
+    close by. A
+    gradient without a value (a detached term, a straight-through or custom backward, a sawtooth) shows in one of them.
+    Source: viering2019manipulate.
+
+    Args:
+        directions: how many random directions, at least 1.
+        seed: of these directions.
+    """
+
+    directions: int = 1
+    seed: int = 0
+    name: ClassVar[str] = "gradient_truth"
+    title: ClassVar[str] = "Gradients are the slopes of what the model computes"
+    source: ClassVar[str] = "viering2019manipulate"
+    meaning: ClassVar[str] = "relative error of the gradients that maps are made of, against the model's own behaviour"
+    scope: ClassVar[Scope] = "image"
+    larger_is_worse: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        valid = isinstance(self.directions, int) and self.directions >= 1
+        require(valid, "GradientTruth", "directions", "an int >= 1", self.directions)
+
+    def applies(self, classifier: Classifier) -> Undefined | None:  # noqa: ARG002 - says so of every model
+        """To every model."""
+        return None
+
+    def measure(self, sight: Sight) -> list[Measurement]:
+        """Relative errors, 0 to about 2, for each image: ``against`` says how, ``layer`` where."""
+        tape = sight.tape
+        if tape is None:
+            return []
+        found: list[Measurement] = []
+        for number, item in enumerate(tape.batch.items):
+            probe = probe_of(sight.classifier, tape, number)
+            for layer in tape.layers:
+                nearby, path = self._at_layer(tape, number, probe, layer)
+                found.append(Measurement(self.name, nearby, item, layer=str(layer), against=NEARBY))
+                found.append(Measurement(self.name, path, item, layer=str(layer), against=PATH))
+            if tape.at_input:
+                value = self._at_input(tape, number, probe)
+                found.append(Measurement(self.name, value, item, layer=INPUT, against=NEARBY))
+        return found
+
+    def _at_layer(self, tape: Tape, number: int, probe: Probe, layer: Layer) -> tuple[Value, Value]:
+        activation = probe.activation(layer)
+        gradient = tape.gradient(LogOdds(), layer)[number].to(activation)
+        # A zero may be the kink of a ReLU or a tie of a pooling behind it: it stays where it is.
+        moves = self._moves(torch.where(activation == 0, 0.0, gradient), activation)
+        step = STEP if probe.is_double else STEP * _SINGLE_FACTOR
+        ahead, behind = probe.moved(layer, torch.cat([moves, -moves]) * step).chunk(2)
+        nearby = relative_error(torch.einsum("nchw,chw->n", moves, gradient), (ahead - behind) / (2 * step))
+        return nearby, self._along(probe, layer)
+
+    def _moves(self, gradient: Tensor, values: Tensor) -> Tensor:
+        """Along the gradient, along the values, and random ones in proportion to these; all of the values' size."""
+        pixels = values.detach().cpu().float().contiguous().numpy().tobytes()
+        source = np.random.default_rng([self.seed, zlib.crc32(pixels)])
+        noise = torch.from_numpy(source.standard_normal((self.directions, *values.shape))).to(values)
+        moves = torch.cat([gradient[None], values[None], noise * values.abs()])
+        sizes = moves.flatten(1).norm(dim=1)[:, None, None, None]
+        unit: Tensor = moves / sizes.clamp_min(torch.finfo(moves.dtype).tiny)
+        return unit.mul(values.norm())
+
+    def _along(self, probe: Probe, layer: Layer) -> Value:
+        """The change from (1 - r) A to (1 + r) A against the slopes in between, relative to the mass of all blocks."""
+        activation = probe.activation(layer)
+        nodes, weights = np.polynomial.legendre.leggauss(POINTS)
+        scales = torch.as_tensor(nodes * REACH).to(activation)
+        slopes = probe.slopes(layer, scales[:, None, None, None] * activation)
+        weighted = torch.einsum("n,nchw->chw", torch.as_tensor(weights * REACH).to(activation), slopes)
+        claimed = torch.einsum("nchw,chw->n", _blocks(activation), weighted).double()
+        end, start = probe.moved(layer, torch.stack([activation, -activation]) * REACH)
+        mass = max(float(claimed.abs().sum()), abs(float(end - start)))
+        if mass == 0:
+            return Undefined("the log-odds do not change here at all")
+        return abs(float(claimed.sum() - (end - start))) / mass
+
+    def _at_input(self, tape: Tape, number: int, probe: Probe) -> Value:
+        gradient = tape.gradient(LogOdds(), INPUT)[number].to(probe.image)
+        if not bool(gradient.any()):
+            return Undefined("the log-odds do not depend on the image")
+        moves = self._moves(gradient, probe.image[0])
+        step = INPUT_STEP if probe.is_double else INPUT_STEP * _SINGLE_FACTOR**2
+        ahead, behind = probe.at(torch.cat([probe.image + moves * step, probe.image - moves * step])).chunk(2)
+        return relative_error(torch.einsum("nchw,chw->n", moves, gradient), (ahead - behind) / (2 * step))

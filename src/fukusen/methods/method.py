@@ -1,0 +1,54 @@
+"""What a method is: a frozen dataclass whose fields are its parameters, and which holds no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+from fukusen.arrays import Maps
+from fukusen.records import Undefined
+from fukusen.registry import Registry
+from fukusen.scores import Score
+from fukusen.tape import Tape
+
+Track = Literal["inner", "outer"]
+Family = Literal["cam", "gradient", "path", "relevance", "perturbation"]
+Reading = Literal["positive", "magnitude"]
+Explained = Maps | Undefined
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A way to make maps.
+
+    ``track``: whether it reads the network's insides or its behaviour alone. ``reading``: which part of the signed map
+    people look at. ``cost``: its passes in words. ``single_pass``: whether it needs no pass beyond the tape's own.
+    ``at_input``: whether it needs gradients at the input.
+    """
+
+    name: ClassVar[str]
+    track: ClassVar[Track]
+    family: ClassVar[Family]
+    reading: ClassVar[Reading]
+    source: ClassVar[str]
+    cost: ClassVar[str]
+    single_pass: ClassVar[bool]
+    at_input: ClassVar[bool]
+
+    def maps(self, tape: Tape, scores: Sequence[Score]) -> list[Explained]:
+        """One signed map per image for each score, or why there is none.
+
+        All scores are given at once, so that the passes they can share are shared.
+
+        Args:
+            tape: the forward pass to explain.
+            scores: what about the target class is explained.
+
+        Returns:
+            For each score maps of shape (b, h, w) at native resolution, positive where the evidence speaks for the
+            class; or ``Undefined``.
+        """
+        ...
+
+
+methods: Registry[Method] = Registry("method")

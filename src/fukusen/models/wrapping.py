@@ -1,0 +1,204 @@
+"""Any torch module that classifies images, looked at once and made a Classifier."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fukusen.arrays import Cotangents, Images, Logits
+from fukusen.errors import CallError, ModelError, require
+from fukusen.models.classifier import Classifier, unwrapped
+from fukusen.models.heads import Head, HeadKind, find_head
+from fukusen.models.layers import Layer, Look, candidates, look, named_layer
+from fukusen.models.preprocessing import CenterCrop, FixedSize, Preprocess, configured
+from fukusen.models.probes import check_size, probe_images
+from fukusen.models.reasons import reason
+
+ASSUMED_PREPROCESS = (
+    "No preprocessing was given; that of most ImageNet networks (224 pixels, mean and std of ImageNet) was assumed."
+)
+ASSUMED_HEAD = {
+    "softmax": "The outputs look like logits; classes that exclude each other (softmax) were assumed. For independent "
+    "labels say head='sigmoid'.",
+    "one_logit": "The single output was taken as the logit of the second of two classes.",
+}
+# Rounding leaves this much, and no more, of a gradient that is zero: shares below it are no influence.
+_ROUNDING = 1e-5
+_EARLY = 0.25
+_SAME = 1e-2
+
+
+def _default_preprocess(net: nn.Module) -> tuple[FixedSize, list[str]]:
+    """What the network, or the network inside it, carries in timm's manner; else what most networks were trained on."""
+    for module in net.modules():
+        config: Any = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
+        if isinstance(config, Mapping) and "mean" in config and "input_size" in config:
+            return configured(config), []
+    first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is not None and first.in_channels == 1:
+        return CenterCrop(224, mean=(0.5,), std=(0.5,)), [ASSUMED_PREPROCESS]
+    return CenterCrop(224), [ASSUMED_PREPROCESS]
+
+
+def _bare(net: nn.Module) -> nn.Module:
+    """The network inside torch.compile's and the data-parallel wrappers, which hide layers or spread over threads."""
+    while True:
+        inner = net.module if isinstance(net, nn.DataParallel) else getattr(net, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return net
+        net = inner
+
+
+def _copied(net: nn.Module, device: str | torch.device) -> nn.Module:
+    try:
+        twin = copy.deepcopy(net)
+    except Exception as error:
+        raise ModelError(
+            f"The network cannot be copied to {device}: {reason(error)}. Move it there before wrapping."
+        ) from error
+    rule = "a device that torch can use here, such as 'cpu'"
+    require(isinstance(device, str | torch.device) and str(device) != "meta", "wrap", "device", rule, device)
+    try:
+        return twin.to(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise CallError(
+            f"The 'device' parameter of wrap must be {rule}. Got {str(device)!r} instead: {reason(error)}."
+        ) from error
+
+
+def _steepness(logits: Logits, place: Tensor, cotangents: Cotangents) -> float:
+    """The largest entry of a gradient; 0 where there is none, and where the code between cannot be differentiated."""
+    try:
+        with torch.inference_mode(False):
+            weights = [cotangents.to(logits.dtype)]
+            (found,) = torch.autograd.grad([logits], [place], weights, retain_graph=True, allow_unused=True)
+    except RuntimeError:
+        return 0.0
+    return 0.0 if found is None else float(found.abs().max())
+
+
+def _influence(model: Classifier, images: Images, layer: Layer) -> bool:
+    """Whether predictions depend on the layer's output, as far as gradients tell.
+
+    A branch that adds one number to every logit moves the logits but no prediction: where shifts are free, the centred
+    logits decide.
+    """
+    capture = model.run(images, [layer], reach="layer")
+    values = capture.logits.detach().double()
+    if model.head.shift_is_free:
+        values = values - values.mean(dim=1, keepdim=True)
+    place = capture.outputs[layer]
+    return _steepness(capture.logits, place, values) > _ROUNDING * _steepness(capture.logits, place, values.abs())
+
+
+def _find_layer(model: Classifier, images: Images, found: Look, asked: str | None) -> Classifier:
+    if asked is not None:
+        return replace(model, layer=named_layer(model.net, found.seen, asked))
+    layer = next((layer for layer in candidates(found.seen) if _influence(model, images, layer)), None)
+    places = {one.layer: one.place for one in found.seen}
+    if layer is None or places[layer] > _EARLY * found.places:
+        return replace(model, layer=layer)
+    note = (
+        f"The last layer with rows and columns, {str(layer)!r}, stands early in the network: class activation maps "
+        "read there show little of what it computes."
+    )
+    return replace(model, layer=layer, notes=(*model.notes, note))
+
+
+def _class_names(classes: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    if classes is None:
+        return tuple(f"class {index}" for index in range(count))
+    rule = f"a list of {count} names, one a class of the network"
+    require(isinstance(classes, Sequence) and not isinstance(classes, str), "wrap", "classes", rule, classes)
+    require(len(classes) == count, "wrap", "classes", rule, len(classes))
+    return tuple(str(name) for name in classes)
+
+
+def _read(net: nn.Module, found: Look, count: int, asked: HeadKind | None) -> tuple[Head, list[str]]:
+    """The head, and what was assumed about it."""
+    outputs = unwrapped(found.outputs)
+    if len(outputs) != count:
+        raise ModelError(f"The network returns {len(outputs)} rows for {count} images. It must return one an image.")
+    if not bool(outputs.isfinite().all()):
+        sound = all(bool(value.isfinite().all()) for value in net.parameters() if value.is_floating_point())
+        remedy = "Check its code and its preprocessing" if sound else "Its weights are not finite: check the file"
+        raise ModelError(f"The network returns NaN or infinite numbers for ordinary images. {remedy}.")
+    head = find_head(outputs, asked)
+    return head, [ASSUMED_HEAD[head.kind]] if head.assumed else []
+
+
+def _warned(model: Classifier, images: Images, outputs: Tensor) -> list[str]:
+    """What will hurt later: a network whose answers change, or that lets no gradient through."""
+    told = []
+    capture = model.run(images[:1], reach="input")
+    first, again = (values.detach().double() for values in (model.head.logits(outputs[:1]), capture.logits))
+    if float((first - again).abs().max()) > _SAME * (1 + float(first.abs().max())):
+        told.append(
+            "The network's outputs for one image change from call to call, or with the images beside it, also in "
+            "evaluation mode: measurements on it cannot be repeated."
+        )
+    if not _steepness(capture.logits, capture.images, capture.logits.detach()) > 0:
+        told.append("The network lets no gradient through to its input: methods that need one give empty maps.")
+    return told
+
+
+def wrap(
+    net: nn.Module,
+    preprocess: Preprocess | None = None,
+    classes: Sequence[str] | None = None,
+    *,
+    layer: str | None = None,
+    head: HeadKind | None = None,
+    input_size: Sequence[int] | None = None,
+    device: str | torch.device | None = None,
+) -> Classifier:
+    """Make a classifier of any torch module that returns one row of numbers an image.
+
+    The network is run on a few noise images to find its head kind and the layer for class activation maps. It is not
+    changed: with ``device`` it is copied there, and without it is used where it is.
+
+    Args:
+        net: the network; in training mode it is evaluated and put back after every pass.
+        preprocess: from a PIL picture to a float tensor (c, h, w). Default: what the network's own configuration says,
+            else that of most ImageNet networks, and a note says so.
+        classes: the class names; default "class 0", "class 1", ...
+        layer: where class activation maps are read, by module name; default: found.
+        head: what the outputs are; default: found where the numbers tell.
+        input_size: (channels, rows, columns), for networks that are given tensors and no preprocessing, and for a
+            preprocessing that keeps the size of the pictures.
+        device: where to run.
+
+    Returns:
+        The classifier; its ``notes`` say what was assumed.
+
+    Raises:
+        CallError: a parameter that does not fit the network.
+        ModelError: the network cannot be run or understood.
+
+    Example:
+        >>> tiny = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> wrap(tiny, input_size=(3, 16, 16), head="softmax").layer.name
+        '0'
+    """
+    require(isinstance(net, nn.Module), "wrap", "net", "a torch.nn.Module", type(net).__name__)
+    require(preprocess is None or callable(preprocess), "wrap", "preprocess", "a function of a PIL picture", preprocess)
+    net = _bare(net) if device is None else _copied(_bare(net), device)
+    size = None if input_size is None else check_size(input_size)
+    notes: list[str] = []
+    if preprocess is None and size is None:
+        preprocess, notes = _default_preprocess(net)
+    images = probe_images(preprocess, size)
+    unread = Classifier(net, Head("softmax"), (), None, tuple(images.shape[1:]), preprocess)  # type: ignore[arg-type]
+    images = images.to(unread.device, unread.dtype)
+    found = look(net, images)
+    known, told = _read(net, found, len(images), head)
+    outputs = unwrapped(found.outputs)
+    names = _class_names(classes, 2 if known.kind == "one_logit" else outputs.shape[1])
+    model = replace(unread, head=known, classes=names, notes=(*notes, *told))
+    model = _find_layer(model, images, found, layer)
+    return replace(model, notes=(*model.notes, *_warned(model, images, outputs)))

@@ -1,0 +1,147 @@
+"""One forward pass; logits, activations and gradients on demand, each computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import cast
+
+import torch
+
+from fukusen.arrays import Activations, Batch, Cotangents, Gradients, Logits, Scales, Targets
+from fukusen.errors import CallError, require
+from fukusen.models import INPUT, Capture, Classifier, Layer
+from fukusen.scores import Score
+
+Place = Layer | str
+
+
+class Tape:
+    """One batch's forward pass, rewound as often as asked and never twice the same way.
+
+    Nothing runs until something is asked for. Scores whose cotangents are proportional share one backward pass; one
+    that reaches the input brings back every layer's gradient on its way.
+
+    Args:
+        classifier: the model.
+        batch: the images, and the classes to explain (default: the predicted ones).
+        layers: the layers whose activations and gradients will be asked for; default: the classifier's own.
+        at_input: whether gradients at the input will be asked for. Without them a backward pass stops at the first
+            layer, which costs next to nothing.
+
+    Example:
+        >>> from torch import nn
+        >>> from fukusen.models import wrap
+        >>> from fukusen.scores import LogOdds
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+        >>> model = wrap(net, input_size=(3, 8, 8), head="softmax")
+        >>> tape = Tape(model, Batch(("a",), torch.rand(1, 3, 8, 8)))
+        >>> tape.gradient(LogOdds(), at=model.layer).shape
+        torch.Size([1, 4, 6, 6])
+    """
+
+    def __init__(
+        self, classifier: Classifier, batch: Batch, *, layers: Sequence[Layer] | None = None, at_input: bool = True
+    ) -> None:
+        shape = tuple(batch.images.shape[1:])
+        require(
+            shape == classifier.input_shape,
+            "Tape",
+            "batch",
+            f"images of shape {classifier.input_shape}",
+            shape,
+        )
+        own = () if classifier.layer is None else (classifier.layer,)
+        self.classifier = classifier
+        self.batch = batch
+        self.layers: tuple[Layer, ...] = own if layers is None else tuple(layers)
+        self.at_input = at_input
+        self._rewound: dict[Score, dict[Place, Gradients]] = {}
+
+    @cached_property
+    def _capture(self) -> Capture:
+        reach = "input" if self.at_input else "layer" if self.layers else "nothing"
+        return self.classifier.run(self.batch.images, self.layers, reach)  # type: ignore[arg-type]
+
+    @property
+    def logits(self) -> Logits:
+        """The logits of the one forward pass, shape (b, k), without a graph."""
+        return self._capture.logits.detach()
+
+    @cached_property
+    def targets(self) -> Targets:
+        """The class that is explained for each image, shape (b,)."""
+        if self.batch.targets is None:
+            return self.logits.argmax(dim=1)
+        targets = self.batch.targets.to(self.logits.device)
+        count = self.logits.shape[1]
+        if targets.shape != (self.logits.shape[0],) or bool(((targets < 0) | (targets >= count)).any()):
+            raise CallError(
+                f"targets must be {self.logits.shape[0]} class indices from 0 to {count - 1}, one an image. "
+                f"Got {targets.tolist()} instead."
+            )
+        return targets
+
+    def activations(self, layer: Layer) -> Activations:
+        """What the layer put out in the forward pass, shape (b, c, h, w), without a graph."""
+        self._known(layer)
+        return layer.channels_first(self._capture.outputs[layer].detach())
+
+    def _known(self, place: Place) -> None:
+        if place == INPUT and self.at_input:
+            return
+        if place not in self.layers:
+            raise CallError(f"This tape keeps no gradient at {str(place)!r}: name it when the tape is made.")
+
+    def cotangent(self, score: Score) -> Cotangents:
+        """The score's cotangent on the logits, shape (b, k): on those that compete for the target."""
+        near, where = self.classifier.head.readout(self.logits, self.targets)
+        return self.classifier.head.spread(score.cotangent(near, where), self.logits, self.targets)
+
+    def value(self, score: Score) -> Scales:
+        """The score of each image, shape (b,), float64."""
+        return score.value(*self.classifier.head.readout(self.logits, self.targets))
+
+    def factors(self, score: Score) -> tuple[Score, Scales]:
+        """The direction whose backward pass serves this score, and the scale (b,) that makes it the score's own."""
+        return score.factors(*self.classifier.head.readout(self.logits, self.targets))
+
+    def gradient(self, score: Score, at: Place) -> Gradients:
+        """The gradient of the score at a layer (b, c, h, w) or at the input.
+
+        Args:
+            score: what is differentiated.
+            at: a layer of this tape, or ``INPUT``.
+
+        Returns:
+            Shape (b, c, h, w), in score per unit of activation (or of preprocessed pixel).
+
+        Raises:
+            CallError: the tape does not reach there.
+        """
+        self._known(at)
+        direction, scale = self.factors(score)
+        gradient = self.direction_gradient(direction, at)
+        if direction == score:
+            return gradient
+        return gradient * scale.to(gradient.dtype)[:, None, None, None]
+
+    def direction_gradient(self, direction: Score, at: Place) -> Gradients:
+        """The gradient of a score that is its own direction; one backward pass, remembered."""
+        self._known(at)
+        if direction not in self._rewound:
+            self._rewound[direction] = self._rewind(direction)
+        return self._rewound[direction][at]
+
+    def _rewind(self, direction: Score) -> dict[Place, Gradients]:
+        capture = self._capture
+        places: list[Place] = [*self.layers, *([INPUT] if self.at_input else [])]
+        ends = [capture.images if place == INPUT else capture.outputs[cast(Layer, place)] for place in places]
+        found = torch.autograd.grad(
+            capture.logits, ends, self.cotangent(direction), retain_graph=True, allow_unused=True
+        )
+        gradients: dict[Place, Gradients] = {}
+        for place, end, gradient in zip(places, ends, found, strict=True):
+            values = torch.zeros_like(end) if gradient is None else gradient
+            gradients[place] = values if isinstance(place, str) else place.channels_first(values)
+        return gradients

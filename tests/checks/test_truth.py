@@ -1,0 +1,119 @@
+"""Gradients against behaviour: honest networks agree with themselves, tricks do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from fukusen.attacks import CornerShift, StopGradient
+from fukusen.checks import GradientTruth, Sight
+from fukusen.checks.truth import NEARBY, PATH, relative_error
+from fukusen.models import Classifier, wrap
+from fukusen.records import Undefined
+
+
+def _worst(sight: Sight, against: str, at_input: bool = False) -> float:
+    found = GradientTruth().measure(sight)
+    return max(one.value for one in found if one.against == against and (one.layer == "input") == at_input)
+
+
+class Sawtooth(nn.Module):
+    """r - period floor(r / period) added to the winning logit: a small value with a steep slope."""
+
+    def __init__(self, net: nn.Sequential, period: float) -> None:
+        super().__init__()
+        self.net = net
+        self.period = period
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.net[:4](images)
+        logits = self.net[4:](features)
+        ramp = 5 * features[:, :, 0, 0].sum(dim=1)
+        winner = nn.functional.one_hot(logits.argmax(dim=1), logits.shape[1]).to(logits.dtype)
+        return logits + winner * (ramp - self.period * torch.floor(ramp / self.period))[:, None]
+
+
+class BentBackward(torch.autograd.Function):
+    """The identity, with a gradient of its own."""
+
+    @staticmethod
+    def forward(_ctx: object, values: torch.Tensor) -> torch.Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(_ctx: object, *above: torch.Tensor) -> torch.Tensor:
+        return above[0].flip(-1)
+
+
+class Bent(nn.Module):
+    """A network whose input is bent on the way back only."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(BentBackward.apply(images))
+
+
+def test_an_honest_network_agrees_with_itself(small: Classifier, see: Callable[..., Sight]) -> None:
+    """Close by in float64, and along the line."""
+    assert _worst(see(small), NEARBY) < 1e-5
+    assert _worst(see(small), PATH) < 1e-3
+    assert _worst(see(small), NEARBY, at_input=True) < 1e-3
+
+
+def test_a_shift_is_no_lie_about_the_log_odds(small: Classifier, see: Callable[..., Sight]) -> None:
+    """The log-odds do not see it, neither their gradient."""
+    sight = see(CornerShift(10.0).twin(small))
+    assert _worst(sight, NEARBY) < 1e-3
+    assert _worst(sight, PATH) < 1e-2
+
+
+@pytest.mark.parametrize("strength", [0.1, 1.0, 10.0])
+def test_a_gradient_without_a_value_shows(small: Classifier, see: Callable[..., Sight], strength: float) -> None:
+    """At the layer and at the input."""
+    sight = see(StopGradient(strength).twin(small))
+    assert _worst(sight, NEARBY) > 0.1
+    assert _worst(sight, PATH) > 0.1
+    assert _worst(sight, NEARBY, at_input=True) > 0.1
+
+
+@pytest.mark.parametrize("period", [1e-4, 1e-2])
+def test_a_sawtooth_shows(small: Classifier, see: Callable[..., Sight], period: float) -> None:
+    """Its teeth are too small to see close by where the step is smaller still; the line crosses many."""
+    assert _worst(see(wrap(Sawtooth(small.net, period), input_size=(3, 24, 24), head="softmax")), PATH) > 0.1
+
+
+def test_a_custom_backward_before_the_layer_shows_at_the_input(small: Classifier, see: Callable[..., Sight]) -> None:
+    """What is bent in front of the layer cannot be seen behind it."""
+    sight = see(wrap(Bent(small.net), input_size=(3, 24, 24), head="softmax"))
+    assert _worst(sight, NEARBY) < 1e-5
+    assert _worst(sight, NEARBY, at_input=True) > 0.5
+
+
+def test_a_network_wired_by_closures_is_probed_as_it_is(small: Classifier, see: Callable[..., Sight]) -> None:
+    """Its copy would read the original's activations; the check falls back to single precision and stays right."""
+    kept: list[torch.Tensor] = []
+    small.net[3].register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+
+    class Wired(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = small.net
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits = self.net(images)
+            return logits + kept.pop().mean(dim=(1, 2, 3))[:, None].to(logits.dtype)
+
+    assert _worst(see(wrap(Wired(), input_size=(3, 24, 24), head="softmax")), NEARBY) < 1e-2
+
+
+def test_the_relative_error_of_nothing_is_undefined() -> None:
+    """Two lists of zeros have no relative error."""
+    nothing = torch.zeros(3)
+    assert relative_error(nothing, nothing) == Undefined("the log-odds do not change here at all")
+    assert relative_error(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 0.0])) == pytest.approx(0.8)
