@@ -18,6 +18,7 @@ from fukusen.attacks import Twin, attacks, verified
 from fukusen.auditing import Budget, Panel, make_plan
 from fukusen.auditing import explain as explain_batch
 from fukusen.auditing.panel import joined_panels
+from fukusen.auditing.plan import STANDARD_METHODS, STANDARD_SCORES
 from fukusen.checks import checks
 from fukusen.errors import CallError, DataError, require
 from fukusen.methods import methods as known_methods
@@ -130,8 +131,8 @@ def explain(
         model: a classifier, or the name of one.
         images: paths, PIL pictures, or a preprocessed (b, c, h, w) tensor.
         targets: the class to explain for each image, or one for all; default: the predicted classes.
-        methods: names or specs; default: every method there is.
-        scores: names or specs; default: every score.
+        methods: names or specs; default: those of the standard panel.
+        scores: names or specs; default: those of the standard panel.
         device: where to run.
         batch: how many images are taken at once.
 
@@ -153,8 +154,8 @@ def explain(
     """
     require(isinstance(batch, int) and batch >= 1, "explain", "batch", "an int >= 1", batch)
     classifier = _classifier(model, device)
-    made = [known_methods.build(spec) for spec in (known_methods.names() if methods is None else methods)]
-    asked = [known_scores.build(spec) for spec in (known_scores.names() if scores is None else scores)]
+    made = [known_methods.build(spec) for spec in (STANDARD_METHODS if methods is None else methods)]
+    asked = [known_scores.build(spec) for spec in (STANDARD_SCORES if scores is None else scores)]
     for method in made if methods is not None else []:
         needs_zennit(method)
     names, prepared = _prepared(classifier, images)
@@ -196,8 +197,8 @@ def audit(
         images: a folder, a glob, a CSV or Parquet file with a path column, or "demo".
         out: the folder for the results; an audit of the same model in it is gone on with.
         budget: ``quick``, ``standard`` or ``deep``.
-        methods: names or specs; default: the budget's panel.
-        scores: names or specs; default: every score.
+        methods: names or specs; default: those of the standard panel that the budget has.
+        scores: names or specs; default: those of the standard panel.
         seed: from which every random choice follows.
         batch: how many images are taken at once.
         device: where to run.

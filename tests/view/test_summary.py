@@ -72,27 +72,49 @@ def test_groups_come_in_the_order_of_use(sad: Any) -> None:
     assert [group.verdict for group in summary.uses(sad.verdict, WORDS)] == order
 
 
-def test_tasks_name_who_and_what(sad: Any, manipulated: Any, clean: Any) -> None:
-    assert summary.tasks(clean.verdict, "audit", WORDS) == []
-    owner, reviewer = summary.tasks(manipulated.verdict, "an audit", WORDS)
+STANDING = ["The engineer", "Whoever decides"]
+
+
+def test_tasks_name_who_and_what(sad: Any, manipulated: Any) -> None:
+    owner, reviewer, *_ = summary.tasks(manipulated.verdict, WORDS)
     claim = manipulated.verdict["findings"][0]["claim"]
     assert owner == summary.Task(
         "Whoever supplied the model", f"Explain this finding, or supply another model: {claim}"
     )
-    command = "fukusen review 'an audit'"
-    assert reviewer == summary.Task("A reviewer", "Look at the 14 images in the queue, gravest first:", command)
-    assert [task.what for task in summary.tasks(sad.verdict, "audit", WORDS)] == [
-        "Look at the 2 images in the queue, gravest first:",
+    assert reviewer == summary.Task(
+        "A reviewer",
+        "Look at the 14 images in the queue, gravest first; they are shown below and stand in queue.csv.",
+    )
+    assert [task.what for task in summary.tasks(sad.verdict, WORDS)[:-2]] == [
+        "Look at the 2 images in the queue, gravest first; they are shown below and stand in queue.csv.",
         "Run the check “Stability”, or accept that it is missing. It did not run: the budget 'quick' leaves it out.",
         "Mend or replace the 3 images that could not be audited, then run the same command again.",
         "Confirm what turns the model's outputs into probabilities. The audit assumed: sigmoid.",
     ]
 
 
+def test_what_no_audit_can_close_is_always_a_task(audit: Any) -> None:
+    pictures, purpose = summary.tasks(audit.verdict, WORDS)[-2:]
+    assert [pictures.who, purpose.who] == STANDING
+    count = audit.verdict["images"]["audited"]
+    assert pictures.what == (
+        f"Confirm that these {count} images are like those that the model will meet. The result holds for them and no "
+        "others."
+    )
+    assert purpose.what == (
+        "Write down what the heatmaps will be used for, and by whom, and use only those named above as fit to be "
+        "shown. An audit cannot judge a purpose."
+    )
+
+
+def test_a_clean_audit_leaves_only_what_no_audit_can_close(clean: Any) -> None:
+    assert [task.who for task in summary.tasks(clean.verdict, WORDS)] == STANDING
+
+
 def test_a_check_out_of_its_bound_without_a_finding_is_a_task(samples: Any) -> None:
     verdict = samples.verdict_of("attention", (20, 0))
     verdict["checks"][0] |= {"status": "exceeded", "value": 0.5}
-    (task,) = summary.tasks(verdict, "audit", WORDS)
+    task, *_ = summary.tasks(verdict, WORDS)
     assert task == summary.Task("The engineer", "Find out why “Shift share” is out of its bound (0.5 against 0.1).")
 
 

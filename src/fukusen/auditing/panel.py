@@ -6,12 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
 
 from fukusen.agreement import Agreement, Pairs, agreements, heatmaps
 from fukusen.arrays import Batch, Logits, Maps, Targets
-from fukusen.errors import CallError, UnknownName
+from fukusen.errors import CallError, UnknownName, require
 from fukusen.methods import Explained, Method
 from fukusen.models import Classifier
+from fukusen.models.preprocessing import as_seen
+from fukusen.pictures import Cell, Sheet, contact_sheet, weight_of
 from fukusen.records import Spec, Undefined
 from fukusen.scores import Score
 from fukusen.tape import Tape
@@ -25,6 +30,7 @@ class Panel:
 
     Args:
         items: the images' names.
+        images: preprocessed, shape (b, c, h, w).
         logits: shape (b, k).
         targets: the classes explained, shape (b,).
         methods: by name, as they were run.
@@ -33,7 +39,8 @@ class Panel:
     """
 
     items: tuple[str, ...]
-    logits: Logits
+    images: Float[Tensor, "b c _ _"] = field(repr=False)
+    logits: Logits = field(repr=False)
     targets: Targets
     methods: Mapping[str, Method]
     scores: Mapping[str, Score]
@@ -84,6 +91,40 @@ class Panel:
         """
         return agreements.build(measure).pairs(self.heatmaps(side))
 
+    def weight(self, method: str, score: str, image: int) -> Cell:
+        """The part of one map that people look at, (h, w) and 0 or larger, or why there is none."""
+        maps = self.made[method, score]
+        if isinstance(maps, Undefined):
+            return maps
+        values = maps[image].double().cpu()
+        if not bool(values.isfinite().all()):
+            return Undefined("it holds numbers that are not finite")
+        return weight_of(self.methods[method].reading, values.numpy())
+
+    def plot(self, image: int = 0) -> Image.Image:
+        """One image and all its maps as one picture, a row a method and a column a score.
+
+        Args:
+            image: which one, counted from 0.
+
+        Returns:
+            An RGB picture; notebooks show it, and its ``save`` writes it to a file.
+
+        Raises:
+            CallError: there is no such image.
+        """
+        count = len(self.items)
+        require(type(image) is int and 0 <= image < count, "plot", "image", f"an int from 0 to {count - 1}", image)
+        cells = {
+            (down, across): self.weight(method, score, image)
+            for down, method in enumerate(self.methods)
+            for across, score in enumerate(self.scores)
+        }
+        rows = [(name, f"{method.track} track, {method.family}") for name, method in self.methods.items()]
+        lines = [f"Explained: class {int(self.targets[image])}."]
+        columns = [(name,) for name in self.scores]
+        return contact_sheet(Sheet(as_seen(self.images[image]), self.items[image], lines, rows, columns, cells))
+
 
 def explain(classifier: Classifier, batch: Batch, methods: Sequence[Method], scores: Sequence[Score]) -> Panel:
     """Every method's maps in every score, from one forward pass and as few others as the methods need.
@@ -107,8 +148,8 @@ def panel_of(tape: Tape, methods: Sequence[Method], scores: Sequence[Score]) -> 
     for method in methods:
         for score, maps in zip(scores, method.maps(tape, scores), strict=True):
             made[method.name, score.name] = maps if isinstance(maps, Undefined) else maps.detach()
-    by_name = {method.name: method for method in methods}
-    return Panel(tape.batch.items, tape.logits, tape.targets, by_name, {score.name: score for score in scores}, made)
+    by_name, asked = {method.name: method for method in methods}, {score.name: score for score in scores}
+    return Panel(tape.batch.items, tape.batch.images, tape.logits, tape.targets, by_name, asked, made)
 
 
 def joined_panels(parts: Sequence[Panel]) -> Panel:
@@ -120,5 +161,7 @@ def joined_panels(parts: Sequence[Panel]) -> Panel:
         lacking = next((piece for piece in pieces if isinstance(piece, Undefined)), None)
         made[key] = lacking or torch.cat([piece for piece in pieces if not isinstance(piece, Undefined)])
     items = tuple(item for part in parts for item in part.items)
-    logits, targets = (torch.cat([getattr(part, name) for part in parts]) for name in ("logits", "targets"))
-    return Panel(items, logits, targets, first.methods, first.scores, made)
+    images, logits, targets = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("images", "logits", "targets")
+    )
+    return Panel(items, images, logits, targets, first.methods, first.scores, made)

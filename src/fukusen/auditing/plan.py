@@ -18,6 +18,20 @@ BUDGETS: tuple[Budget, ...] = get_args(Budget)
 SAMPLES: dict[Budget, int | None] = {"quick": 4, "standard": 32, "deep": None}
 TRUTH_SAMPLES: dict[Budget, int | None] = {"quick": 4, "standard": 8, "deep": None}
 QUICK_EXTRAS = ("occlusion",)
+STANDARD_METHODS = (
+    "grad_cam",
+    "grad_cam_plus_plus",
+    "hires_cam",
+    "layer_cam",
+    "gradient",
+    "input_x_gradient",
+    "integrated_gradients",
+    "smooth_grad",
+    "lrp",
+    "occlusion",
+)
+STANDARD_SCORES = ("logit", "centered_logit", "log_odds", "log_probability", "probability")
+"""The standard panel: the maps that people show most, and enough of each kind to contradict each other."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +130,10 @@ def make_plan(
     """The documented standard panel at a budget, or the methods and scores that are named.
 
     Args:
-        budget: ``quick``: every single-pass method on every image, behaviour on four; ``standard``: every method, the
-            costly ones on a random sample of 32 images; ``deep``: everything on every image.
-        methods_asked: names or specs; default: all that the budget has.
-        scores_asked: names or specs; default: all.
+        budget: ``quick``: the panel's single-pass methods on every image, behaviour on four; ``standard``: the whole
+            panel, its costly methods on a random sample of 32 images; ``deep``: the whole panel on every image.
+        methods_asked: names or specs; default: those of the standard panel that the budget has.
+        scores_asked: names or specs; default: those of the standard panel.
         seed: from which every random choice follows.
         batch: how many images are taken at once.
 
@@ -131,12 +145,12 @@ def make_plan(
     require(budget in BUDGETS, "audit", "budget", f"one of {', '.join(BUDGETS)}", budget)
     require(isinstance(batch, int) and batch >= 1, "audit", "batch", "an int >= 1", batch)
     if methods_asked is None:
-        chosen = [methods.build(name) for name in methods.names()]
+        chosen = [methods.build(name) for name in STANDARD_METHODS]
         if budget == "quick":
             chosen = [method for method in chosen if method.single_pass or method.name in QUICK_EXTRAS]
     else:
         chosen = [methods.build(spec) for spec in methods_asked]
-    wanted = [scores.build(spec) for spec in (scores.names() if scores_asked is None else scores_asked)]
+    wanted = [scores.build(spec) for spec in (STANDARD_SCORES if scores_asked is None else scores_asked)]
     if not chosen or not wanted:
         raise PlanError("An audit needs at least one method and one score.")
     return Plan(

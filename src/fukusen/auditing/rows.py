@@ -78,7 +78,7 @@ def _unreliable(case: Case, pair: tuple[Method, Score], leak: float, findings: S
 def _exposed(leak: float, facts: ModelFacts) -> Reasons:
     if not facts.shift_is_free or abs(leak) <= NO_LEAK:
         return []
-    return [f"a number added to every logit enters this map ({leak:.2g} of it) and changes no prediction"]
+    return [f"a number added to every logit would enter this map (shift leak {leak:.2g}) and change no prediction"]
 
 
 def _sound(leak: float, facts: ModelFacts) -> Reasons:

@@ -15,7 +15,7 @@ from fukusen.auditing.places import place_of
 from fukusen.methods import Method
 from fukusen.models import Classifier, open_picture
 from fukusen.models.preprocessing import CenterCrop, Squash, as_seen
-from fukusen.pictures import Cell, Sheet, cells_of, centre_of, contact_sheet, weight_of
+from fukusen.pictures import Cell, Sheet, cells_of, centre_of, contact_sheet
 from fukusen.records import Item, Undefined
 from fukusen.scores import shift_leak
 from fukusen.view.words import Words, percent
@@ -173,19 +173,9 @@ def explained(
     near, where = model.head.readout(panel.logits, panel.targets)
     leaks = {name: round(float(shift_leak(score, near, where)[0]), 9) for name, score in panel.scores.items()}
     rows = [
-        Row(panel.methods[method], score, leaks[score], _weight(panel, method, score)) for method, score in panel.made
+        Row(panel.methods[method], score, leaks[score], panel.weight(method, score, 0)) for method, score in panel.made
     ]
     return Explained(model, item, panel, tuple(rows))
-
-
-def _weight(panel: Panel, method: str, score: str) -> Cell:
-    maps = panel.made[method, score]
-    if isinstance(maps, Undefined):
-        return maps
-    values = maps[0].double().cpu().numpy()
-    if not np.isfinite(values).all():
-        return Undefined("it holds numbers that are not finite")
-    return weight_of(panel.methods[method].reading, values)
 
 
 def _seen(model: Classifier, item: Item) -> Image.Image:

@@ -13,6 +13,7 @@ from fukusen.store import Store
 from fukusen.view import summary
 from fukusen.view.cases import cases
 from fukusen.view.matrix import Matrix
+from fukusen.view.rows import panel_rows
 from fukusen.view.words import Words, moment, number, percent
 
 IMAGE_FINDINGS = 200
@@ -57,9 +58,10 @@ def report_page(store: Store, verdict: Mapping[str, Any]) -> str:
             v=verdict,
             meaning=summary.meaning(verdict, words),
             uses=summary.uses(verdict, words),
-            tasks=summary.tasks(verdict, store.folder.name, words),
+            tasks=summary.tasks(verdict, words),
             limits=summary.limits(verdict, words),
             key_numbers=summary.key_numbers(verdict, words),
+            panel_rows=panel_rows(verdict["panel"], words),
             matrix=Matrix.of(verdict["agreement"], words),
             model_findings=[finding for finding in ranked if finding["scope"] == "model"],
             image_findings=[finding for finding in ranked if finding["scope"] == "image"][:IMAGE_FINDINGS],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,12 +34,10 @@ class Task:
     Args:
         who: who can do it.
         what: what it is, in one or two sentences.
-        command: the shell command that begins it, where there is one.
     """
 
     who: str
     what: str
-    command: str = ""
 
 
 def meaning(verdict: Verdict, words: Words) -> list[str]:
@@ -96,15 +93,14 @@ def uses(verdict: Verdict, words: Words) -> list[Use]:
     return groups
 
 
-def tasks(verdict: Verdict, folder: str, words: Words) -> list[Task]:
-    """What is to be checked before adoption, and by whom; empty where the audit leaves nothing open."""
+def tasks(verdict: Verdict, words: Words) -> list[Task]:
+    """What is to be checked before adoption, and by whom: what the audit found open, and what no audit can close."""
     owner, reviewer, engineer = (words(f"todo.{who}") for who in ("owner", "reviewer", "engineer"))
     of_model = [finding for finding in verdict["findings"] if finding["scope"] == "model"]
     explained = {finding["check"] for finding in of_model}
     found = [Task(owner, words("todo.explain", claim=finding["claim"])) for finding in of_model]
     if verdict["queue"]["open"]:
-        review = f"fukusen review {shlex.quote(folder)}"
-        found.append(Task(reviewer, words("todo.queue", n=verdict["queue"]["open"]), review))
+        found.append(Task(reviewer, words("todo.queue", n=verdict["queue"]["open"])))
     for check in _checks(verdict, "exceeded"):
         if check["check"] not in explained:
             value, bound = number(check["value"]), number(check["bound"])
@@ -117,7 +113,9 @@ def tasks(verdict: Verdict, folder: str, words: Words) -> list[Task]:
     if verdict["model"]["head_assumed"]:
         head = words.name("heads", verdict["model"]["head"])
         found.append(Task(engineer, words("todo.head_assumed", head=head)))
-    return found
+    images = words("count.images", n=verdict["images"]["audited"])
+    found.append(Task(engineer, words("todo.pictures", images=images)))
+    return [*found, Task(words("todo.decider"), words("todo.purpose"))]
 
 
 def limits(verdict: Verdict, words: Words) -> list[str]:
