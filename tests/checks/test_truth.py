@@ -10,7 +10,7 @@ from torch import nn
 
 from fukusen.attacks import CornerShift, StopGradient
 from fukusen.checks import GradientTruth, Sight
-from fukusen.checks.truth import NEARBY, PATH, relative_error
+from fukusen.checks.truth import DROWNED, NEARBY, PATH, relative_error
 from fukusen.models import Classifier, wrap
 from fukusen.records import Undefined
 
@@ -110,6 +110,40 @@ def test_a_network_wired_by_closures_is_probed_as_it_is(small: Classifier, see: 
             return logits + kept.pop().mean(dim=(1, 2, 3))[:, None].to(logits.dtype)
 
     assert _worst(see(wrap(Wired(), input_size=(3, 24, 24), head="softmax")), NEARBY) < 1e-2
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-9, 1e-12, 1e-15])
+def test_rounding_is_not_taken_for_a_lie(small: Classifier, see: Callable[..., Sight], size: float) -> None:
+    """A network that hardly answers, as untrained deep ones do, is measured right or not at all."""
+
+    class Faint(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = small.net
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.net(images) * size
+
+    found = GradientTruth().measure(see(wrap(Faint(), input_size=(3, 24, 24), head="softmax")))
+    assert found
+    for measurement in found:
+        assert measurement.value == DROWNED or (isinstance(measurement.value, float) and measurement.value < 1e-2)
+    assert size < 1e-8 or any(measurement.value != DROWNED for measurement in found)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_a_lie_shows_at_any_size_of_the_logits(small: Classifier, see: Callable[..., Sight], size: float) -> None:
+    """What is claimed is large then, too."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = StopGradient(10.0).twin(small).net
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.net(images) * size
+
+    assert _worst(see(wrap(Scaled(), input_size=(3, 24, 24), head="softmax")), NEARBY) > 0.1
 
 
 def test_the_relative_error_of_nothing_is_undefined() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,13 +20,17 @@ from fukusen.scores import LogOdds
 from fukusen.tape import Tape
 
 BLOCKS = 7
-STEP = 1e-5
-INPUT_STEP = 1e-8
+STEPS = (1e-5, 1e-4, 1e-3)
+INPUT_STEPS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
 REACH = 0.05
 POINTS = 5
+Pair = Callable[[float], tuple[Tensor, Tensor]]
 NEARBY = "nearby"
 PATH = "path"
+DROWNED = Undefined("the log-odds change too little here to be told from rounding")
 _SINGLE_FACTOR = 100.0
+_QUIET = {True: 1e-3, False: 1e-2}
+_UNITS = 16
 
 
 def _blocks(values: Tensor) -> Tensor:
@@ -44,6 +49,36 @@ def relative_error(claimed: Tensor, found: Tensor) -> Value:
     if size == 0:
         return Undefined("the log-odds do not change here at all")
     return float((claimed - found).norm()) / size
+
+
+def _digit(probe: Probe, scale: float) -> float:
+    """What rounding may leave in a difference of log-odds."""
+    return torch.finfo(probe.image.dtype).eps * _UNITS * max(scale, 1.0)
+
+
+def slope_error(claimed: Tensor, log_odds: Pair, probe: Probe, scale: float, steps: tuple[float, ...]) -> Value:
+    """Relative error of claimed slopes against central differences, with the least step that rounding lets through.
+
+    A short step stays clear of the kinks of ReLUs; but where the log-odds hardly change, a short step's difference is
+    rounding and no slope.
+
+    Args:
+        claimed: n slopes.
+        log_odds: from a step to the log-odds that far ahead and behind in each of the n directions.
+        probe: whose log-odds they are.
+        scale: the size of the logits, in whose last digits the rounding is.
+        steps: to try, shortest first.
+
+    Undefined when: the log-odds do not change, or by less than rounding does at every step.
+    """
+    digit = _digit(probe, scale) * len(claimed) ** 0.5
+    for step in steps:
+        ahead, behind = log_odds(step)
+        found = (ahead - behind) / (2 * step)
+        size = max(float(claimed.norm()), float(found.norm()))
+        if size * _QUIET[probe.is_double] >= digit / step:
+            return relative_error(claimed, found)
+    return DROWNED
 
 
 @checks.register
@@ -101,10 +136,15 @@ class GradientTruth:
         gradient = tape.gradient(LogOdds(), layer)[number].to(activation)
         # A zero may be the kink of a ReLU or a tie of a pooling behind it: it stays where it is.
         moves = self._moves(torch.where(activation == 0, 0.0, gradient), activation)
-        step = STEP if probe.is_double else STEP * _SINGLE_FACTOR
-        ahead, behind = probe.moved(layer, torch.cat([moves, -moves]) * step).chunk(2)
-        nearby = relative_error(torch.einsum("nchw,chw->n", moves, gradient), (ahead - behind) / (2 * step))
-        return nearby, self._along(probe, layer)
+
+        def log_odds(step: float) -> tuple[Tensor, Tensor]:
+            ahead, behind = probe.moved(layer, torch.cat([moves, -moves]) * step).chunk(2)
+            return ahead, behind
+
+        steps = STEPS if probe.is_double else (STEPS[0] * _SINGLE_FACTOR,)
+        claimed = torch.einsum("nchw,chw->n", moves, gradient)
+        scale = float(tape.logits[number].abs().max())
+        return slope_error(claimed, log_odds, probe, scale, steps), self._along(probe, layer, scale)
 
     def _moves(self, gradient: Tensor, values: Tensor) -> Tensor:
         """Along the gradient, along the values, and random ones in proportion to these; all of the values' size."""
@@ -116,7 +156,7 @@ class GradientTruth:
         unit: Tensor = moves / sizes.clamp_min(torch.finfo(moves.dtype).tiny)
         return unit.mul(values.norm())
 
-    def _along(self, probe: Probe, layer: Layer) -> Value:
+    def _along(self, probe: Probe, layer: Layer, scale: float) -> Value:
         """The change from (1 - r) A to (1 + r) A against the slopes in between, relative to the mass of all blocks."""
         activation = probe.activation(layer)
         nodes, weights = np.polynomial.legendre.leggauss(POINTS)
@@ -128,6 +168,8 @@ class GradientTruth:
         mass = max(float(claimed.abs().sum()), abs(float(end - start)))
         if mass == 0:
             return Undefined("the log-odds do not change here at all")
+        if mass * _QUIET[probe.is_double] < _digit(probe, scale):
+            return DROWNED
         return abs(float(claimed.sum() - (end - start))) / mass
 
     def _at_input(self, tape: Tape, number: int, probe: Probe) -> Value:
@@ -135,6 +177,11 @@ class GradientTruth:
         if not bool(gradient.any()):
             return Undefined("the log-odds do not depend on the image")
         moves = self._moves(gradient, probe.image[0])
-        step = INPUT_STEP if probe.is_double else INPUT_STEP * _SINGLE_FACTOR**2
-        ahead, behind = probe.at(torch.cat([probe.image + moves * step, probe.image - moves * step])).chunk(2)
-        return relative_error(torch.einsum("nchw,chw->n", moves, gradient), (ahead - behind) / (2 * step))
+
+        def log_odds(step: float) -> tuple[Tensor, Tensor]:
+            ahead, behind = probe.at(torch.cat([probe.image + moves * step, probe.image - moves * step])).chunk(2)
+            return ahead, behind
+
+        steps = INPUT_STEPS if probe.is_double else (INPUT_STEPS[0] * _SINGLE_FACTOR**2,)
+        claimed = torch.einsum("nchw,chw->n", moves, gradient)
+        return slope_error(claimed, log_odds, probe, float(tape.logits[number].abs().max()), steps)
