@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from fukusen.arrays import Batch, Maps
+from fukusen.auditing.plan import STANDARD_SCORES
 from fukusen.errors import CallError
-from fukusen.methods import IntegratedGradients, Lrp, Occlusion, SmoothGrad, methods
+from fukusen.methods import IntegratedGradients, Occlusion, SmoothGrad, methods
 from fukusen.models import INPUT, Classifier, Layer, wrap
 from fukusen.scores import CenteredLogit, Logit, LogOdds, Probability, Score, scores
 from fukusen.tape import Tape
 
-ALL = tuple(scores.build(name) for name in scores.names())
+ALL = tuple(scores.build(name) for name in STANDARD_SCORES)
 SINGLE = tuple(name for name in methods.names() if methods.get(name).single_pass)
 
 
@@ -256,10 +257,10 @@ def _inference_panel(model: Classifier) -> None:
 
 
 def _others(model: Classifier) -> None:
-    cheap = [IntegratedGradients(steps=2), SmoothGrad(samples=2), Occlusion(grid=2), Lrp()]
-    assert {method.name for method in cheap} | set(SINGLE) == set(methods.names())
-    for method in cheap:
-        method.maps(Tape(model, _batch()), ALL)
+    """Every method that needs more than one pass, with few of them."""
+    cheap = {method.name: method for method in (IntegratedGradients(steps=2), SmoothGrad(samples=2), Occlusion(grid=2))}
+    for name in set(methods.names()) - set(SINGLE):
+        cheap.get(name, methods.build(name)).maps(Tape(model, _batch()), ALL)
 
 
 VISITS: dict[str, Callable[[Classifier], Any]] = {

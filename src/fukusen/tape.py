@@ -11,7 +11,7 @@ import torch
 from fukusen.arrays import Activations, Batch, Cotangents, Gradients, Logits, Scales, Targets
 from fukusen.errors import CallError, require
 from fukusen.models import INPUT, Capture, Classifier, Layer
-from fukusen.scores import Score
+from fukusen.scores import Score, cotangent_of, factors_of, value_of
 
 Place = Layer | str
 
@@ -64,6 +64,18 @@ class Tape:
         return self.classifier.run(self.batch.images, self.layers, reach)  # type: ignore[arg-type]
 
     @property
+    def capture(self) -> Capture:
+        """The one forward pass with its graph, for methods that go back through it by rules of their own."""
+        return self._capture
+
+    def for_classes(self, targets: Targets) -> Tape:
+        """The same forward pass explained for other classes, back to its layers only; nothing is run again."""
+        batch = Batch(self.batch.items, self.batch.images, targets)
+        other = Tape(self.classifier, batch, layers=self.layers, at_input=False)
+        other._capture = self._capture
+        return other
+
+    @property
     def logits(self) -> Logits:
         """The logits of the one forward pass, shape (b, k), without a graph."""
         return self._capture.logits.detach()
@@ -95,16 +107,15 @@ class Tape:
 
     def cotangent(self, score: Score) -> Cotangents:
         """The score's cotangent on the logits, shape (b, k): on those that compete for the target."""
-        near, where = self.classifier.head.readout(self.logits, self.targets)
-        return self.classifier.head.spread(score.cotangent(near, where), self.logits, self.targets)
+        return cotangent_of(score, self.classifier.head, self.logits, self.targets)
 
     def value(self, score: Score) -> Scales:
         """The score of each image, shape (b,), float64."""
-        return score.value(*self.classifier.head.readout(self.logits, self.targets))
+        return value_of(score, self.classifier.head, self.logits, self.targets)
 
     def factors(self, score: Score) -> tuple[Score, Scales]:
         """The direction whose backward pass serves this score, and the scale (b,) that makes it the score's own."""
-        return score.factors(*self.classifier.head.readout(self.logits, self.targets))
+        return factors_of(score, self.classifier.head, self.logits, self.targets)
 
     def gradient(self, score: Score, at: Place) -> Gradients:
         """The gradient of the score at a layer (b, c, h, w) or at the input.

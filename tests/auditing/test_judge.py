@@ -162,6 +162,24 @@ def test_what_could_not_run_is_no_pass(model: Classifier) -> None:
     assert (row["status"], row["reason"], row["value"]) == ("not_run", "both maps are constant", None)
 
 
+def test_a_row_without_a_map_says_why_and_is_not_judged(model: Classifier) -> None:
+    """It is neither lost nor sound."""
+    none = Undefined("the network has no layer with rows and columns")
+    planted = [Measurement("peak_cell", none, item, "hires_cam", "logit") for item in ITEMS]
+    row = _judged(model, _instead(_clean(), planted)).panel[0]
+    assert (row["method"], row["score"], row["verdict"], row["measured_on"]) == ("hires_cam", "logit", None, 0)
+    assert row["undefined"] == "the network has no layer with rows and columns"
+
+
+def test_a_row_whose_maps_are_empty_describes_nothing(model: Classifier) -> None:
+    """An empty map was computed, so it is judged."""
+    empty = Undefined("the heatmap is empty")
+    planted = [Measurement("peak_cell", empty, item, "hires_cam", "log_odds") for item in ITEMS[:2]]
+    row = _judged(model, _instead(_clean(), planted)).panel[1]
+    assert (row["verdict"], row["undefined"], row["measured_on"]) == ("unreliable", None, 3)
+    assert row["reasons"] == ["its heatmap is empty on 2 of 3 images"]
+
+
 def test_shift_checks_do_not_apply_to_labels_and_are_not_passed() -> None:
     """With independent labels a shift changes predictions, so no row is exposed."""
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))

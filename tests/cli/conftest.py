@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fukusen.cli import main
+from fukusen.auditing.places import place_of
+from fukusen.cli import app, main
 
 FACTORY = """
 import torch
@@ -84,13 +86,22 @@ Call = Callable[..., Done]
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], here: Path) -> Call:
-    """Call the program with some words, in a folder of the test's own."""
+def call(capfd: pytest.CaptureFixture[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Call the program with some words, in a folder of the test's own.
+
+    The shape checks begin below the commands: typer hands these another Context than the one that it exports, and an
+    int is no float to beartype.
+    """
+    for one in (app.registered_callback, *app.registered_commands):
+        assert one is not None
+        assert one.callback is not None
+        monkeypatch.setattr(one, "callback", inspect.unwrap(one.callback))
+    monkeypatch.setattr("fukusen.cli.maps.place_of", inspect.unwrap(place_of))
 
     def called(*words: object) -> Done:
-        capsys.readouterr()
+        capfd.readouterr()
         code = main([str(word) for word in words])
-        return Done(code, *capsys.readouterr())
+        return Done(code, *capfd.readouterr())
 
     return called
 

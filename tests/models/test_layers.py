@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from fukusen.errors import CallError, UnknownName
 from fukusen.models import Layer, wrap
-from fukusen.models.layers import candidates, look
+from fukusen.models.layers import candidates
+from fukusen.models.looking import look
 
 SMALL = (3, 32, 32)
 
@@ -226,7 +227,7 @@ def test_layouts_are_inverse() -> None:
     layer = Layer("norm", 0, "channels_last", (5, 2, 3))
     values = torch.randn(1, 2, 3, 5)
     assert layer.channels_first(values).shape == (1, 5, 2, 3)
-    assert torch.equal(layer.own_layout(layer.channels_first(values)), values)
+    assert torch.equal(layer.replaced(values, layer.channels_first(values)), values)
 
 
 def test_of_modules_that_hand_on_the_same_tensor_the_innermost_stands_for_all() -> None:

@@ -10,7 +10,7 @@ import pytest
 from fukusen.errors import CallError
 from fukusen.models import load, model_specs
 
-FORMS = "Known forms: demo, torchvision:NAME, timm:NAME, module.py:factory."
+FORMS = "Known forms: demo, torchvision:NAME, timm:NAME, hf:REPO, file.onnx, file.pt, file.pt2, module.py:factory."
 MESSAGES = {
     "resnet18": f"The model 'resnet18' cannot be loaded. {FORMS}",
     "torchvison:resnet18": "The model 'torchvison:resnet18' cannot be loaded. Did you mean 'torchvision:resnet18'? "
@@ -20,13 +20,12 @@ MESSAGES = {
     "net.py": "The model 'net.py' cannot be loaded. Name the function in it that returns the network, as in "
     "net.py:function.",
     "model.pt2": "The model 'model.pt2' cannot be loaded. Files of the kind .pt2 can run code when they are loaded. "
-    "Save the weights as safetensors instead, and name their architecture: timm:NAME with --weights (weights=...).",
+    "Save the weights as safetensors instead, and name their architecture: timm:NAME with --weights (weights=...). "
+    "Where you trust whoever made the file, say --trust (fukusen.load(..., trust=True)).",
     "x.safetensors": "The model 'x.safetensors' cannot be loaded. It holds weights but no architecture: name one, such "
     "as timm:NAME or model.py:function, and give the file with --weights (weights=...).",
-    "file.onnx": "The model 'file.onnx' cannot be loaded. An ONNX file has no layers that gradients could be read at: "
-    "write a file model.py with a function that returns the network, and name it as model.py:function.",
-    "hf:someone/model": "The model 'hf:someone/model' cannot be loaded. Models of the Hugging Face hub are not loaded "
-    "by name: write a file model.py with a function that returns the network, and name it as model.py:function.",
+    "hf-hub:someone/model": "The model 'hf-hub:someone/model' cannot be loaded. Say hf:someone/model, or "
+    "timm:hf-hub:someone/model for a model of timm's.",
 }
 
 
@@ -49,5 +48,6 @@ def test_classes_are_a_list(tmp_path: Path) -> None:
 
 
 def test_every_form_is_described() -> None:
-    assert list(model_specs()) == ["demo", "torchvision:NAME", "timm:NAME", "module.py:factory"]
+    forms = ["demo", "torchvision:NAME", "timm:NAME", "hf:REPO", "file.onnx", "file.pt, file.pt2", "module.py:factory"]
+    assert list(model_specs()) == forms
     assert all(model_specs().values())

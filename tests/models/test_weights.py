@@ -136,11 +136,11 @@ def test_a_missing_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "remedy"),
     [
-        ("hf:someone/model", "Models of the Hugging Face hub are not loaded by name: write a file model.py"),
+        ("hf-hub:someone/model", "Say hf:someone/model, or timm:hf-hub:someone/model for a model of timm's."),
         ("model.pt2", "Files of the kind .pt2 can run code when they are loaded. Save the weights as safetensors"),
         ("a/x.safetensors", "It holds weights but no architecture: name one, such as timm:NAME or model.py:function"),
         ("x.PTH", "It holds weights but no architecture: name one, such as timm:NAME or model.py:function"),
-        ("file.onnx", "An ONNX file has no layers that gradients could be read at: write a file model.py"),
+        ("x.pkl", "Files of the kind .pkl can run code when they are loaded. Save the weights as safetensors"),
         ("net.py", "Name the function in it that returns the network, as in net.py:function."),
     ],
 )

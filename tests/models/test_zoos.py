@@ -134,7 +134,7 @@ def test_a_server_that_refuses_the_question_may_still_give_the_file(monkeypatch:
         raise HTTPError(request.full_url, 403, "Forbidden", None, None)  # type: ignore[arg-type]
 
     monkeypatch.setattr(zoos, "urlopen", forbidden)
-    zoos._answers("https://example.org/weights")
+    zoos.answer_from("https://example.org/weights")
 
 
 def test_weights_that_are_here_are_not_asked_for(offline: list[str], tmp_path: Path, fixed: None) -> None:

@@ -23,9 +23,7 @@ class _Corner(nn.Module):
     def __init__(self, net: nn.Module, layer: Layer, strength: float) -> None:
         super().__init__()
         self.net = net
-        self.layer_name = layer.name
-        self.call = layer.call
-        self.channels_last = layer.layout == "channels_last"
+        self.layer = layer
         self.strength = strength
 
     def logits_and_corner(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,14 +33,14 @@ class _Corner(nn.Module):
 
         def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
             if threading.get_ident() == owner:
-                seen.append(output[:, 0, 0, :] if self.channels_last else output[:, :, 0, 0])
+                seen.append(self.layer.channels_first(output)[:, :, 0, 0])
 
-        handle = self.net.get_submodule(self.layer_name).register_forward_hook(keep)
+        handle = self.net.get_submodule(self.layer.name).register_forward_hook(keep)
         try:
             logits = unwrapped(self.net(images))
         finally:
             handle.remove()
-        return logits, self.strength * seen[self.call].sum(dim=1, keepdim=True)
+        return logits, self.strength * seen[self.layer.call].sum(dim=1, keepdim=True)
 
 
 class _CornerShift(_Corner):

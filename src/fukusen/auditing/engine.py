@@ -13,8 +13,9 @@ from fukusen.auditing.panel import GRID, Panel, panel_of
 from fukusen.auditing.plan import Plan, Tasks
 from fukusen.checks import Check, Sight, checks
 from fukusen.models import Classifier
+from fukusen.models.engine import Engine
 from fukusen.records import Measurement, Undefined
-from fukusen.scores import Score, shift_leak
+from fukusen.scores import Score, leak_of
 from fukusen.tape import Tape
 
 COMPARED_SCORES = ("logit", "log_odds")
@@ -22,6 +23,7 @@ WIDEST = 56
 AGREEMENT = "spearman"
 PEAK = "peak_cell"
 LEAK = "shift_leak"
+EMPTY = Undefined("the heatmap is empty")
 
 StoredMaps = dict[tuple[str, str], np.ndarray | Undefined]
 
@@ -58,8 +60,10 @@ def examine(classifier: Classifier, batch: Batch, tasks: Tasks) -> Examined:
     Returns:
         What was found; images for which the model gives no finite logits are failures.
     """
-    logits = classifier.logits(batch.images)
-    good = logits.isfinite().all(dim=1).cpu()
+    methods, scores = tasks.build_methods(), tasks.plan.build_scores()
+    at_input = any(method.at_input for method in methods)
+    tape = Tape(classifier, batch, at_input=at_input)
+    good = tape.logits.isfinite().all(dim=1).cpu()
     failures = {
         item: "the model returns NaN or infinite numbers for it"
         for item, fine in zip(batch.items, good.tolist(), strict=True)
@@ -68,8 +72,8 @@ def examine(classifier: Classifier, batch: Batch, tasks: Tasks) -> Examined:
     items = tuple(item for item in batch.items if item not in failures)
     if not items:
         return Examined((), failures, (), (), (), {})
-    methods, scores = tasks.build_methods(), tasks.plan.build_scores()
-    tape = Tape(classifier, Batch(items, batch.images[good]), at_input=any(method.at_input for method in methods))
+    if failures:
+        tape = Tape(classifier, Batch(items, batch.images[good]), at_input=at_input)
     panel = panel_of(tape, methods, scores)
     own = classifier.probabilities(panel.logits).gather(1, panel.targets[:, None])[:, 0]
     return Examined(
@@ -77,9 +81,18 @@ def examine(classifier: Classifier, batch: Batch, tasks: Tasks) -> Examined:
         failures,
         tuple(panel.targets.tolist()),
         tuple(own.tolist()),
-        tuple(_measure(tape, panel, tasks.build_checks())),
+        tuple(_measure(_as_given(tape) if tasks.probed else tape, panel, tasks.build_checks())),
         _for_store(panel),
     )
+
+
+def _as_given(tape: Tape) -> Tape:
+    """The same images through the network as given: gradients are held against behaviour in the model itself."""
+    model = tape.classifier
+    if not isinstance(model, Engine):
+        return tape
+    batch = Batch(tape.batch.items, tape.batch.images, tape.targets)
+    return Tape(model.given, batch, at_input=tape.at_input)
 
 
 def examine_model(classifier: Classifier, plan: Plan) -> tuple[Measurement, ...]:
@@ -103,11 +116,11 @@ def _measure(tape: Tape, panel: Panel, built: Sequence[Check]) -> list[Measureme
 
 
 def _leaks(tape: Tape, scores: Sequence[Score]) -> list[Measurement]:
-    near, where = tape.classifier.head.readout(tape.logits, tape.targets)
+    head = tape.classifier.head
     return [
         Measurement(LEAK, value, item, score=score.name)
         for score in scores
-        for item, value in zip(tape.batch.items, shift_leak(score, near, where).tolist(), strict=True)
+        for item, value in zip(tape.batch.items, leak_of(score, head, tape.logits, tape.targets).tolist(), strict=True)
     ]
 
 
@@ -127,13 +140,17 @@ def _agreements(panel: Panel) -> list[Measurement]:
 
 
 def _peaks(panel: Panel) -> list[Measurement]:
-    """The cell of a 7 x 7 grid, counted row by row from the upper left, where each heatmap is hottest."""
+    """The cell of a 7 x 7 grid, counted row by row from the upper left, where each heatmap is hottest.
+
+    For a map that does not exist there is the reason why, so that a row which was asked for is never lost.
+    """
+    lacking = [(key, maps) for key, maps in panel.made.items() if isinstance(maps, Undefined)]
+    found = [Measurement(PEAK, why, item, *key) for key, why in lacking for item in panel.items]
     if not panel.rows:
-        return []
-    found = []
+        return found
     for (method, score), heat in zip(panel.rows, panel.heatmaps(GRID).flatten(2), strict=True):
         for item, cells in zip(panel.items, heat, strict=True):
-            value = float(cells.argmax()) if float(cells.max()) > 0 else Undefined("the heatmap is empty")
+            value = float(cells.argmax()) if float(cells.max()) > 0 else EMPTY
             found.append(Measurement(PEAK, value, item, method, score))
     return found
 

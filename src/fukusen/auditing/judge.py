@@ -94,7 +94,7 @@ def _panel(plan: Plan, facts: ModelFacts, case: Case, findings: Sequence[Finding
     made = [methods.build(spec) for spec in plan.methods]
     pairs = [(method, score) for method in made for score in plan.build_scores()]
     rows = [row_of(case, facts, findings, pair) for pair in pairs]
-    return [row for row in rows if row["measured_on"]]
+    return [row for row in rows if row["measured_on"] or row["undefined"]]
 
 
 def _status(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fukusen.auditing.engine import LEAK, PEAK
+from fukusen.auditing.engine import EMPTY, LEAK, PEAK
 from fukusen.auditing.evidence import middle
 from fukusen.auditing.facts import ModelFacts
 from fukusen.auditing.suspicions import Case
-from fukusen.methods import Method
+from fukusen.methods import Method, is_class_agnostic, leak_share
 from fukusen.models import INPUT
 from fukusen.records import Finding, Undefined
 from fukusen.scores import Score
@@ -23,26 +23,37 @@ def row_of(case: Case, facts: ModelFacts, findings: Sequence[Finding], pair: tup
     """One row of the panel as it stands in audit.json.
 
     ``manipulated`` outweighs ``unreliable``, that ``exposed``, and that ``sound``; reasons are given for all that hold.
+    The row's shift leak is the score's, as far as it enters the method's maps. A row without a single map says why.
     """
     method, score = pair
     leaks = case.evidence.numbers(LEAK, score=score.name)
-    leak = middle(leaks) or 0.0
-    manipulated = _manipulated(method, leak, facts, findings)
-    unreliable = _unreliable(case, pair, leak, findings)
-    exposed = _exposed(leak, facts)
-    verdict = "manipulated" if manipulated else "unreliable" if unreliable else "exposed" if exposed else "sound"
-    return {
+    leak = (middle(leaks) or 0.0) * leak_share(method)
+    drawn, why = _drawn(case, pair)
+    row = {
         "method": method.name,
         "score": score.name,
         "shift_leak": round(leak, 12),
         "track": method.track,
         "family": method.family,
         "source": method.source,
-        "verdict": verdict,
-        "reasons": [*manipulated, *unreliable, *exposed] or _sound(leak, facts),
-        "measured_on": len(case.evidence.of(PEAK, method=method.name, score=score.name)),
-        "undefined": None,
+        "measured_on": drawn,
+        "undefined": None if drawn else why,
     }
+    if not drawn:
+        return {**row, "verdict": None, "reasons": []}
+    manipulated = _manipulated(method, leak, facts, findings)
+    unreliable = _unreliable(case, pair, leak, findings)
+    exposed = _exposed(leak, facts)
+    verdict = "manipulated" if manipulated else "unreliable" if unreliable else "exposed" if exposed else "sound"
+    return {**row, "verdict": verdict, "reasons": [*manipulated, *unreliable, *exposed] or _sound(leak, facts)}
+
+
+def _drawn(case: Case, pair: tuple[Method, Score]) -> tuple[int, str | None]:
+    """On how many images there is such a map, empty ones included, and why there is none on the others."""
+    method, score = pair
+    found = case.evidence.of(PEAK, method=method.name, score=score.name)
+    lacking = [one.value.reason for one in found if isinstance(one.value, Undefined) and one.value != EMPTY]
+    return len(found) - len(lacking), "; ".join(dict.fromkeys(lacking)) or None
 
 
 def _manipulated(method: Method, leak: float, facts: ModelFacts, findings: Sequence[Finding]) -> Reasons:
@@ -51,7 +62,7 @@ def _manipulated(method: Method, leak: float, facts: ModelFacts, findings: Seque
     if facts.shift_is_free and abs(leak) > NO_LEAK and any(one.check in SHIFT_CHECKS for one in model):
         reasons.append("this score takes in a number that was added to every logit, and such a number was found")
     untrue = [one for one in model if one.check == "gradient_truth"]
-    if method.track == "inner" and untrue:
+    if method.track == "inner" and untrue and not is_class_agnostic(method):
         at_layer = any(one.evidence.get("layer") != INPUT for one in untrue)
         if at_layer or method.family != "cam":
             reasons.append("it is made from gradients that are not the slopes of what the model computes")
@@ -64,10 +75,10 @@ def _unreliable(case: Case, pair: tuple[Method, Score], leak: float, findings: S
     told = [one for one in findings if one.scope == "model" and one.check == "score_disagreement"]
     if abs(leak) > NO_LEAK and any(one.method == method.name for one in told):
         reasons.append("its maps differ from those of the log-odds, which a shift of the logits cannot move")
-    drawn = case.evidence.of(PEAK, method=method.name, score=score.name)
-    empty = sum(isinstance(one.value, Undefined) for one in drawn)
-    if 2 * empty > len(drawn):
-        reasons.append(f"its heatmap is empty on {empty} of {len(drawn)} images")
+    drawn, _ = _drawn(case, pair)
+    empty = sum(one.value == EMPTY for one in case.evidence.of(PEAK, method=method.name, score=score.name))
+    if 2 * empty > drawn:
+        reasons.append(f"its heatmap is empty on {empty} of {drawn} images")
     bound = case.bounds["track_contradiction_row"].value
     typical = middle(case.evidence.numbers("track_contradiction", method=method.name, score=score.name))
     if typical is not None and typical < bound:

@@ -69,7 +69,7 @@ class Probe:
         """
 
         def edit(output: Tensor) -> Tensor:
-            return layer.own_layout(layer.channels_first(output) + moves)
+            return layer.replaced(output, layer.channels_first(output) + moves)
 
         edits: Mapping[Layer, Edit] = {layer: edit}
         keep = [layer] if reach == "layer" else []

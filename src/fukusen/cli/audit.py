@@ -62,6 +62,7 @@ def audit(
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="From which every random choice follows.")] = 0,
     batch: Annotated[int, typer.Option("--batch", metavar="N", help="How many images are taken at once.")] = 16,
     device: options.Device = None,
+    trust: options.Trust = False,
     fail_on: Annotated[
         str,
         typer.Option("--fail-on", metavar="attention|fail|never", help="The status from which the exit code is 1."),
@@ -73,7 +74,7 @@ def audit(
 ) -> None:
     """Audit a model's heatmaps on pictures, into a verdict, a queue for people and a report."""
     options.known("--fail-on", fail_on, FAIL_ON)
-    load = partial(options.loaded, model, weights, classes, layer, head, device)
+    load = partial(options.loaded, model, weights, classes, layer, head, device, trust=trust)
     call = _Call(images, out, budget, method or None, score or None, seed, batch, _command(context.obj))
     try:
         with results_kept_apart():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fukusen.cli import options
-from fukusen.cli.output import plain, results_kept_apart, show, show_json, table
+from fukusen.cli.output import entry, plain, results_kept_apart, show, show_json, table
 from fukusen.errors import CallError, DataError
 
 if TYPE_CHECKING:
@@ -55,10 +56,11 @@ def explain(
     layer: options.Layer = None,
     head: options.HeadKind = None,
     device: options.Device = None,
+    trust: options.Trust = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Draw the heatmaps of one image by several methods in several scores, as one picture."""
-    load = partial(options.loaded, model, weights, classes, layer, head, device)
+    load = partial(options.loaded, model, weights, classes, layer, head, device, trust=trust)
     with results_kept_apart():
         explained, path = _drawn(load, image, target, (method or None, score or None), (out, force))
     if as_json:
@@ -114,6 +116,8 @@ def _drawn(
     out, force = place
     path = _free(out or Path(f"{Path(items[0].path).stem}-explained.png"), force)
     model = load()
+    for note in model.notes:
+        entry("note", note, to=sys.stderr)
     index = None if target is None else class_index(target, model.classes)
     made = explained(model, items[0], index, *panel)
     kept = BytesIO()

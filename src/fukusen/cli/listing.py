@@ -25,7 +25,7 @@ What other packages have registered is listed, too.
 Entry = dict[str, Any]
 KINDS = ("methods", "scores", "agreements", "checks", "attacks", "models")
 COLUMNS = {
-    "methods": ("name", "track", "family", "cost", "source"),
+    "methods": ("name", "track", "family", "cost", "fits", "source"),
     "scores": ("name", "shift_leak", "meaning", "source"),
     "agreements": ("name", "range", "meaning", "source"),
     "checks": ("name", "scope", "title", "source"),
@@ -33,7 +33,7 @@ COLUMNS = {
     "models": ("name", "meaning"),
 }
 KNOWN = {
-    "methods": ("track", "family", "reading", "cost", "single_pass"),
+    "methods": ("track", "family", "reading", "cost", "fits", "single_pass"),
     "agreements": ("higher_is_closer",),
     "checks": ("scope", "title", "meaning", "larger_is_worse"),
     "attacks": ("threat", "fools", "tolerance"),
@@ -56,6 +56,8 @@ def list_names(
         columns = COLUMNS[chosen]
         heads = [column.replace("_", " ") for column in columns]
         show(table(heads, [[_cell(entry.get(column)) for column in columns] for entry in entries]))
+        if chosen == "scores":
+            _show_peers()
 
 
 def _entries(kind: str) -> list[Entry]:
@@ -94,6 +96,15 @@ def _score(thing: Any) -> Entry:
 
     leak = shift_leak(thing(), torch.tensor([[2.0, 1.0, 0.5]]), torch.tensor([0]))
     return {"meaning": thing.meaning, "shift_leak": round(float(leak[0]), 6)}
+
+
+def _show_peers() -> None:
+    """What other packages explain, and which of it leaks."""
+    from fukusen.scores import PEER_TARGETS
+
+    rows = [[one.package, one.target, _cell(one.leak)] for one in PEER_TARGETS]
+    show("")
+    show(table(("package", "what it explains there", "shift leak"), rows))
 
 
 def _agreement(thing: Any) -> Entry:

@@ -17,7 +17,7 @@ from fukusen.models import Classifier, open_picture
 from fukusen.models.preprocessing import CenterCrop, Squash, as_seen
 from fukusen.pictures import Cell, Sheet, cells_of, centre_of, contact_sheet
 from fukusen.records import Item, Undefined
-from fukusen.scores import shift_leak
+from fukusen.scores import leak_of
 from fukusen.view.words import Words, percent
 
 HEADS = ("method", "score", "shift leak", "size", "centre of weight", "peak", "share")
@@ -170,8 +170,8 @@ def explained(
         FukusenError: the picture cannot be read, or a name is unknown.
     """
     panel = fukusen.explain(model, [item.path], targets=target, methods=methods, scores=scores)
-    near, where = model.head.readout(panel.logits, panel.targets)
-    leaks = {name: round(float(shift_leak(score, near, where)[0]), 9) for name, score in panel.scores.items()}
+    told = (model.head, panel.logits, panel.targets)
+    leaks = {name: round(float(leak_of(score, *told)[0]), 9) for name, score in panel.scores.items()}
     rows = [
         Row(panel.methods[method], score, leaks[score], panel.weight(method, score, 0)) for method, score in panel.made
     ]

@@ -17,7 +17,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="demo, timm:NAME, torchvision:NAME, or module.py:factory, which runs the code in that file.",
+        help="demo, timm:NAME, torchvision:NAME, hf:REPO (a folder, or OWNER/NAME), file.onnx, or module.py:factory, "
+        "which runs the code in that file.",
         show_default=False,
     ),
 ]
@@ -42,6 +43,14 @@ HeadKind = Annotated[
     ),
 ]
 Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="Where to run, such as cpu or cuda.")]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        metavar="",
+        help="Load files that can run code when they are loaded: .pt2, TorchScript, pickled networks.",
+    ),
+]
 Methods = Annotated[
     list[str] | None,
     typer.Option("--method", metavar="NAME", help="A method of the panel; repeat for more. See: fukusen list methods"),
@@ -86,7 +95,14 @@ def class_names(file: Path) -> tuple[str, ...]:
 
 
 def loaded(
-    spec: str, weights: Path | None, classes: Path | None, layer: str | None, head: str | None, device: str | None
+    spec: str,
+    weights: Path | None,
+    classes: Path | None,
+    layer: str | None,
+    head: str | None,
+    device: str | None,
+    *,
+    trust: bool,
 ) -> Classifier:
     """The model as the options describe it.
 
@@ -102,4 +118,4 @@ def loaded(
     from fukusen.models.heads import KINDS
 
     kind = None if head is None else cast(Kind, known("head", head, KINDS))
-    return fukusen.load(spec, weights=weights, classes=names, layer=layer, head=kind, device=device)
+    return fukusen.load(spec, weights=weights, classes=names, layer=layer, head=kind, device=device, trust=trust)

@@ -16,9 +16,11 @@ from fukusen.records import Undefined
 from fukusen.scores import Score
 from fukusen.tape import Tape
 
+NO_LAYER = Undefined("the network has no layer with rows and columns")
 
-class _Cam(ABC):
-    """The walk that all class activation maps share; ``weigh`` is the paper's formula.
+
+class Cam(ABC):
+    """The walk that class activation maps share; ``weigh`` is the paper's formula.
 
     ``homogeneous``: whether a gradient k times as large gives a map k times as large, so that scores which differ by
     a factor per image need no map of their own.
@@ -28,6 +30,7 @@ class _Cam(ABC):
     family: ClassVar[Family] = "cam"
     reading: ClassVar[Reading] = "positive"
     cost: ClassVar[str] = "the tape's own passes, back to the layer"
+    fits: ClassVar[str] = "any network with rows and columns"
     single_pass: ClassVar[bool] = True
     at_input: ClassVar[bool] = False
     homogeneous: ClassVar[bool] = True
@@ -40,7 +43,7 @@ class _Cam(ABC):
         """Signed maps (b, h, w) at the layer's resolution, one for each score."""
         layer = tape.classifier.layer
         if layer is None:
-            return [Undefined("the network has no layer with rows and columns")] * len(scores)
+            return [NO_LAYER] * len(scores)
         made: dict[Score, Maps] = {}
         return [self._one(tape, layer, score, made) for score in scores]
 
@@ -56,7 +59,7 @@ class _Cam(ABC):
 
 @methods.register
 @dataclass(frozen=True)
-class GradCam(_Cam):
+class GradCam(Cam):
     """Grad-CAM: each channel weighted by the mean of its gradient; signed, before the paper's final ReLU.
 
     Source: selvaraju2017gradcam.
@@ -72,7 +75,7 @@ class GradCam(_Cam):
 
 @methods.register
 @dataclass(frozen=True)
-class GradCamPlusPlus(_Cam):
+class GradCamPlusPlus(Cam):
     """Grad-CAM++: positive gradients averaged with pixel weights from the second and third derivatives.
 
     For the exponential of a score, as in the paper, the weights are alpha = 1 / (2 + sum_ab(A_ab) g) wherever g is not
@@ -94,7 +97,28 @@ class GradCamPlusPlus(_Cam):
 
 @methods.register
 @dataclass(frozen=True)
-class HiResCam(_Cam):
+class XGradCam(Cam):
+    """XGrad-CAM: each channel weighted by the mean of its gradient over the places where the channel is active.
+
+    The formula divides by a channel's sum, which means something where nothing is negative, as after the ReLU of the
+    paper's networks. A layer read before its ReLU is cut at zero first: that is what its ReLU hands on. The map then
+    sums to what HiResCAM's does. Source: fu2020xgradcam.
+    """
+
+    name: ClassVar[str] = "x_grad_cam"
+    source: ClassVar[str] = "fu2020xgradcam"
+
+    def weigh(self, activations: Activations, gradients: Gradients) -> Maps:
+        """sum_k (sum_ij g_kij A_kij / sum_ij A_kij) A_k, with A cut at zero; a channel of zeros adds nothing."""
+        active = activations.clamp_min(0)
+        whole = active.sum(dim=(2, 3))
+        usable = torch.where(whole > 0, whole, torch.ones_like(whole))
+        return torch.einsum("bchw,bc->bhw", active, (gradients * active).sum(dim=(2, 3)) / usable)
+
+
+@methods.register
+@dataclass(frozen=True)
+class HiResCam(Cam):
     """HiResCAM: activation times gradient, cell by cell; it shows what a linear head adds up.
 
     Source: draelos2020hirescam.
@@ -110,7 +134,7 @@ class HiResCam(_Cam):
 
 @methods.register
 @dataclass(frozen=True)
-class LayerCam(_Cam):
+class LayerCam(Cam):
     """LayerCAM: activation times positive gradient, cell by cell.
 
     Source: jiang2021layercam.

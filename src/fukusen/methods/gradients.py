@@ -22,6 +22,7 @@ class _AtInput(ABC):
     track: ClassVar[Track] = "inner"
     family: ClassVar[Family] = "gradient"
     cost: ClassVar[str] = "the tape's own passes, back to the input"
+    fits: ClassVar[str] = "any network"
     single_pass: ClassVar[bool] = True
     at_input: ClassVar[bool] = True
 

@@ -11,7 +11,7 @@ import torch
 from fukusen.arrays import Images, Maps
 from fukusen.errors import require
 from fukusen.methods.method import Explained, Family, Reading, Track, methods
-from fukusen.scores import Score
+from fukusen.scores import Score, value_of
 from fukusen.tape import Tape
 
 Fill = Literal["mean", "zero"]
@@ -40,6 +40,7 @@ class Occlusion:
     reading: ClassVar[Reading] = "positive"
     source: ClassVar[str] = "zeiler2014occlusion"
     cost: ClassVar[str] = "1 forward pass for each cell of the grid"
+    fits: ClassVar[str] = "any network"
     single_pass: ClassVar[bool] = False
     at_input: ClassVar[bool] = False
 
@@ -57,9 +58,9 @@ class Occlusion:
         before = [tape.value(score) for score in scores]
         falls: list[list[torch.Tensor]] = [[] for _ in scores]
         for hidden in self._hidden(images):
-            near, where = model.head.readout(model.logits(hidden), tape.targets)
+            logits = model.logits(hidden)
             for score, start, fall in zip(scores, before, falls, strict=True):
-                fall.append(start - score.value(near, where))
+                fall.append(start - value_of(score, model.head, logits, tape.targets))
         shape = (images.shape[0], self.grid, self.grid)
         found: list[Maps] = [torch.stack(fall, dim=1).reshape(shape).to(model.dtype) for fall in falls]
         return list(found)

@@ -2,181 +2,168 @@
 
 from __future__ import annotations
 
-import copy
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from fukusen.arrays import Cotangents, Images
 from fukusen.errors import CallError, require
+from fukusen.methods.canonizing import RULED, Prepared, prepared
+from fukusen.methods.interception import Intercepted
 from fukusen.methods.method import Explained, Family, Reading, Track, methods
+from fukusen.methods.sharing import RULES, STABILISER, start_at_logits
 from fukusen.models import Classifier
-from fukusen.models.evaluation import evaluating
+from fukusen.models.classifier import unwrapped
 from fukusen.records import Undefined
 from fukusen.scores import Score
 from fukusen.tape import Tape
 
-_RULED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+Composite = Literal["epsilon_plus_flat", "epsilon_gamma_box", "alpha2_beta1"]
 _SAME = 1e-3
+_GAMMA = 0.25
+_BURST = 1e6
+_UNFAITHFUL = Undefined("the network cannot be copied faithfully")
 
 
-class _ProportionalSum(torch.autograd.Function):
-    """An addition that shares relevance between its terms in proportion to their values."""
-
-    @staticmethod
-    def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
-        ctx.save_for_backward(first, second)
-        return first + second
-
-    @staticmethod
-    def backward(ctx: Any, *above: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = ctx.saved_tensors
-        total = first + second
-        tiny = 1e-6
-        share = above[0] / (total + torch.where(total >= 0, tiny, -tiny))
-        return first * share, second * share
-
-
-class _SharedSums(TorchFunctionMode):
-    """Within it, adding two activations of one shape shares relevance: residual connections need no canonizer."""
-
-    _ADDS = (torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.add_, Tensor.__iadd__)
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in self._ADDS and not kwargs and len(args) == 2:
-            first, second = args
-            tensors = isinstance(first, Tensor) and isinstance(second, Tensor)
-            if tensors and first.shape == second.shape and first.requires_grad and second.requires_grad:
-                return _ProportionalSum.apply(first, second)
-        return func(*args, **(kwargs or {}))
-
-
-def _look(net: nn.Module, images: Tensor) -> tuple[list[tuple[str, str]], str | None]:
-    """Which linear layer feeds which batch norm in one forward pass, and why LRP cannot be right here, if it cannot."""
-    calls: Counter[str] = Counter()
-    made_by: dict[int, str] = {}
-    kept: list[Tensor] = []
-    merges: list[tuple[str, str]] = []
-    unknown: set[str] = set()
-
-    def watch(module: nn.Module, name: str) -> Any:
-        def hook(_module: nn.Module, inputs: Any, output: Any) -> None:
-            calls[name] += 1
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and id(inputs[0]) in made_by:
-                merges.append((made_by[id(inputs[0])], name))
-            elif isinstance(module, _RULED) and isinstance(output, Tensor):
-                made_by[id(output)] = name
-                kept.append(output)
-            elif not isinstance(module, _RULED) and any(True for _ in module.parameters(recurse=False)):
-                unknown.add(type(module).__name__)
-
-        return module.register_forward_hook(hook, prepend=True)
-
-    handles = [watch(module, name) for name, module in net.named_modules() if name]
-    try:
-        with torch.no_grad():
-            net(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    modules = dict(net.named_modules())
-    twice = [name for name, count in calls.items() if count > 1 and isinstance(modules[name], _RULED)]
-    if unknown:
-        return merges, f"LRP has no rule for layers of the kind {', '.join(sorted(unknown))}"
-    if twice:
-        return merges, f"LRP cannot be right where a layer is used twice, as {twice[0]!r} is"
-    return merges, None
-
-
-def _fold(linear: Any, norm: Any) -> None:
-    """Move a batch norm into the layer that feeds it, exactly, its epsilon included; both are a copy's own."""
-    weight = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
-    shift = torch.zeros_like(norm.running_mean) if norm.bias is None else norm.bias
-    scale = weight / (norm.running_var + norm.eps).sqrt()
-    bias = torch.zeros_like(norm.running_mean) if linear.bias is None else linear.bias
-    merged = linear.weight * scale.reshape(-1, *(1 for _ in linear.weight.shape[1:]))
-    linear.weight = nn.Parameter(merged, requires_grad=False)
-    linear.bias = nn.Parameter((bias - norm.running_mean) * scale + shift, requires_grad=False)
-    norm.running_mean, norm.running_var = torch.zeros_like(norm.running_mean), torch.ones_like(norm.running_var)
-    norm.weight, norm.bias, norm.eps = None, None, 0.0
+def _box(model: Classifier, images: Images) -> tuple[Tensor, Tensor]:
+    """The smallest and largest values that a pixel of each channel can have, at least the image's own."""
+    low, high = images.amin(dim=(2, 3), keepdim=True), images.amax(dim=(2, 3), keepdim=True)
+    if model.preprocess is not None:
+        size = (model.input_shape[2], model.input_shape[1])
+        ends = [model.preprocess(Image.new("RGB", size, colour)).to(images) for colour in ("black", "white")]
+        edges = torch.stack([end.mean(dim=(1, 2)) for end in ends])[:, :, None, None]
+        low, high = torch.minimum(low, edges.amin(dim=0)), torch.maximum(high, edges.amax(dim=0))
+    return low.expand_as(images), high.expand_as(images)
 
 
 @methods.register
 @dataclass(frozen=True)
 class Lrp:
-    """Layer-wise relevance propagation under zennit's epsilon-plus-flat composite.
+    """Layer-wise relevance propagation under one of zennit's composites.
 
     Relevance starts as the score's cotangent on the logits, so that zero-sum scores start contrastively, and it is
-    linear in that start. Biases are given none of it, batch norms are merged into the layers that feed them, and
-    additions share it in proportion to their terms. Undefined where the network has layers without a rule, or uses one
-    twice. Needs the optional package zennit. Source: bach2015lrp, montavon2019lrp, anders2022zennit.
+    linear in that start. Biases are given none of it and batch norms are merged into the layers that feed them. It goes
+    whole through activations and from a gated signal to the signal, and in proportion to what they add through sums,
+    means and the centring of layer norms, whose deviation counts as a constant (ali2022conservative). Undefined where
+    the network has layers or steps without a rule, uses a layer twice, or makes relevance explode. Needs the optional
+    package zennit.
+    Source: bach2015lrp, montavon2019lrp, arras2017explaining, anders2022zennit.
 
     Args:
         epsilon: stabiliser of the epsilon rule, above 0.
+        composite: the rules of linear layers, convolutions and the first layer: ``epsilon_plus_flat``,
+            ``epsilon_gamma_box`` (gamma 0.25, and the range of the pixels), or ``alpha2_beta1`` (epsilon, and flat).
     """
 
     epsilon: float = 1e-6
+    composite: Composite = "epsilon_plus_flat"
     name: ClassVar[str] = "lrp"
     track: ClassVar[Track] = "inner"
     family: ClassVar[Family] = "relevance"
     reading: ClassVar[Reading] = "positive"
     source: ClassVar[str] = "bach2015lrp"
     cost: ClassVar[str] = "1 forward pass and 3 relevance passes"
+    fits: ClassVar[str] = "convolutional networks that use each layer once"
     single_pass: ClassVar[bool] = False
     at_input: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(self.epsilon > 0, "Lrp", "epsilon", "a number > 0", self.epsilon)
+        known = get_args(Composite)
+        require(self.composite in known, "Lrp", "composite", f"one of {', '.join(known)}", self.composite)
 
     def maps(self, tape: Tape, scores: Sequence[Score]) -> list[Explained]:
         """Signed maps (b, h, w) at the input's resolution, relevance summed over the channels."""
         try:
-            from zennit.composites import EpsilonPlusFlat
+            import zennit  # noqa: F401
         except ImportError:
             return [Undefined("the package zennit is not installed; pip install 'fukusen[lrp]'")] * len(scores)
+        if not scores:
+            return []
+        found = self._tried(tape, scores)
+        if found == _UNFAITHFUL:
+            # The network was changed in a way that its weights' versions do not tell.
+            found = self._tried(tape, scores, afresh=True)
+        return [found] * len(scores) if isinstance(found, Undefined) else found
+
+    def _tried(self, tape: Tape, scores: Sequence[Score], *, afresh: bool = False) -> list[Explained] | Undefined:
         model = tape.classifier
         images = tape.batch.images.to(model.device, model.dtype)
-        try:
-            net = copy.deepcopy(model.net).eval().requires_grad_(False)
-        except Exception as error:  # noqa: BLE001 - whatever a network's own copying raises
-            return [Undefined(f"the network cannot be copied ({error})")] * len(scores)
-        for module in net.modules():
-            if getattr(module, "inplace", False):
-                module.inplace = False  # type: ignore[assignment]
-        merges, reason = _look(net, images[:1])
-        if reason:
-            return [Undefined(reason)] * len(scores)
-        modules = dict(net.named_modules())
-        for linear, norm in merges:
-            _fold(modules[linear], modules[norm])
-        composite = EpsilonPlusFlat(epsilon=self.epsilon, zero_params=["bias"])
-        with composite.context(net) as ruled, evaluating(net), torch.enable_grad(), _SharedSums():
-            return self._propagate(tape, model, ruled, images, scores)
+        with torch.inference_mode(False), prepared(model.net, images, afresh=afresh) as ready:
+            if isinstance(ready, Undefined):
+                return ready
+            if self.composite == "epsilon_gamma_box" and not ready.sees_image:
+                return Undefined("the box rule needs a first layer that sees the image as it is, without scaling")
+            rules = self._rules(model, images)
+            with rules_on(ready, rules) as net:
+                return self._propagate(tape, net, images, scores)
+
+    def _rules(self, model: Classifier, images: Images) -> dict[str, Any]:
+        """Zennit's rules for the first layer, for further convolutions and for linear layers."""
+        from zennit.rules import AlphaBeta, Epsilon, Flat, Gamma, NoMod, ZBox, ZPlus
+
+        left = {"zero_params": ["bias"]}
+        dense = Epsilon(epsilon=self.epsilon, **left)
+        if self.composite == "epsilon_gamma_box":
+            low, high = _box(model, images)
+            inner = Gamma(gamma=_GAMMA, stabilizer=STABILISER, **left)
+            # Zennit asks the output with its bias for its sign, and then divides by the sum without: by next to nothing
+            # where the two disagree.
+            inner.param_modifiers = (*inner.param_modifiers[:4], NoMod(**left))
+            return {"first": ZBox(low=low, high=high, stabilizer=STABILISER, **left), "inner": inner, "dense": dense}
+        spread = ZPlus(**left) if self.composite == "epsilon_plus_flat" else AlphaBeta(alpha=2.0, beta=1.0, **left)
+        return {"first": Flat(**left), "inner": spread, "dense": dense}
 
     def _propagate(
-        self, tape: Tape, model: Classifier, ruled: nn.Module, images: Tensor, scores: Sequence[Score]
-    ) -> list[Explained]:
-        leaf = images.clone().requires_grad_()
-        logits = model.head.logits(ruled(leaf))
+        self, tape: Tape, net: nn.Module, images: Tensor, scores: Sequence[Score]
+    ) -> list[Explained] | Undefined:
+        head, leaf = tape.classifier.head, images.clone().requires_grad_()
+        with torch.enable_grad():
+            with Intercepted(RULES):
+                raw = unwrapped(net(leaf.clone()))
+            start_at_logits(raw)
+            logits = head.logits(raw.float() if raw.dtype.itemsize < 4 else raw)
         if not torch.allclose(logits.detach(), tape.logits, rtol=_SAME, atol=_SAME * float(tape.logits.abs().max())):
-            return [Undefined("the network cannot be copied faithfully")] * len(scores)
-        made: dict[Score, Tensor] = {}
+            return _UNFAITHFUL
+        made: dict[Score, Explained] = {}
         found: list[Explained] = []
         for score in scores:
             direction, scale = tape.factors(score)
             if direction not in made:
-                start = tape.cotangent(direction)
-                (relevance,) = torch.autograd.grad(logits, leaf, start, retain_graph=True)
-                made[direction] = relevance.sum(dim=1).detach()
+                made[direction] = _back(logits, leaf, tape.cotangent(direction))
             own = made[direction]
-            found.append(own if direction == score else own * scale.to(own.dtype)[:, None, None])
+            if isinstance(own, Undefined) or direction == score:
+                found.append(own)
+            else:
+                found.append(own * scale.to(own.dtype)[:, None, None])
         return found
+
+
+def _back(logits: Tensor, leaf: Tensor, start: Cotangents) -> Explained:
+    """Relevance at the pixels, unless divisions by sums that all but cancel have made it explode on its way."""
+    (relevance,) = torch.autograd.grad(logits, leaf, start, retain_graph=True)
+    found = relevance.sum(dim=1).detach()
+    growth = found.abs().sum(dim=(1, 2)) / start.abs().sum(dim=1).clamp_min(torch.finfo(start.dtype).tiny)
+    if not bool((growth < _BURST).all()):
+        return Undefined(f"relevance explodes: its mass grows {float(growth.max()):.1e} times on its way to the image")
+    return found
+
+
+def rules_on(ready: Prepared, rules: dict[str, Any]) -> Any:
+    """A context in which the layers of a prepared network go by their rules."""
+    from zennit.core import Composite as Layout
+
+    def rule(_context: Any, name: str, module: nn.Module) -> Any:
+        if not isinstance(module, RULED):
+            return None
+        kind = "first" if name in ready.first else "dense" if isinstance(module, nn.Linear) else "inner"
+        return rules[kind]
+
+    return Layout(module_map=rule).context(ready.net)
 
 
 def needs_zennit(method: object) -> None:

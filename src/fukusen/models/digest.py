@@ -111,7 +111,7 @@ class _Parts:
                     yield from self.of_value(value)
             for attribute in _HOOKS:
                 yield from self._of_series(
-                    [hook for hook in vars(module).get(attribute, {}).values() if not _passing(hook)]
+                    [hook for hook in vars(module).get(attribute, {}).values() if not passing(hook)]
                 )
 
 
@@ -122,9 +122,9 @@ def _content(cell: CellType) -> Any:
         return None
 
 
-def _passing(hook: Any) -> bool:
+def passing(hook: Any) -> bool:
     """Whether a hook is our own, there for one pass of another thread."""
-    return getattr(hook, "__module__", "") in ("fukusen.models.classifier", "fukusen.models.layers")
+    return getattr(hook, "__module__", "") in ("fukusen.models.classifier", "fukusen.models.looking")
 
 
 def _probe_picture() -> Image.Image:

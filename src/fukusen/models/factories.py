@@ -29,7 +29,7 @@ def made_by(file: Path, factory: str) -> object:
     """
     if not file.is_file():
         raise ModelError(f"There is no file {str(file)!r} to load a model from.")
-    with _LOADING, _beside(file.resolve().parent), contextlib.redirect_stdout(sys.stderr):
+    with beside(file.resolve().parent), contextlib.redirect_stdout(sys.stderr):
         module = _imported(file)
         maker = getattr(module, factory, None)
         if not callable(maker):
@@ -72,11 +72,18 @@ def _imported(file: Path) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _beside(folder: Path) -> Iterator[None]:
-    """The file's neighbours can be imported; those of the file loaded before are not taken for them.
+def beside(folder: Path) -> Iterator[None]:
+    """A file's neighbours can be imported; those of the file loaded before are not taken for them.
 
-    Two suppliers' folders may both hold a ``net.py``: the second must not be handed the first one's.
+    Two suppliers' folders may both hold a ``net.py``: the second must not be handed the first one's. One thread at a
+    time loads.
     """
+    with _LOADING, _on_path(folder):
+        yield
+
+
+@contextlib.contextmanager
+def _on_path(folder: Path) -> Iterator[None]:
     for name, module in _NEIGHBOURS.items():
         if sys.modules.get(name) is module:
             del sys.modules[name]

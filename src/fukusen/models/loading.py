@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from fukusen.errors import CallError, ModelError, require
 from fukusen.models.classifier import Classifier
 from fukusen.models.demo import load_demo
 from fukusen.models.factories import made_by
+from fukusen.models.found import Found
 from fukusen.models.heads import HeadKind
-from fukusen.models.preprocessing import Preprocess
-from fukusen.models.weights import read_weights, remedy_for
+from fukusen.models.hub import load_hub
+from fukusen.models.onnx import load_onnx
+from fukusen.models.trusted import load_trusted
+from fukusen.models.weights import PICKLED, RUNNING, read_weights, remedy_for
 from fukusen.models.wrapping import ASSUMED_HEAD, wrap
 from fukusen.models.zoos import load_timm, load_torchvision
 
@@ -45,6 +49,9 @@ def model_specs() -> dict[str, str]:
         "demo": "EfficientNet-Lite0 with its ImageNet weights, from its package",
         "torchvision:NAME": "an architecture of torchvision; weights from --weights, else torchvision's default",
         "timm:NAME": "an architecture of timm; weights from --weights, else timm's default",
+        "hf:REPO": "a classifier in the layout of the Hugging Face hub: a folder, or OWNER/NAME",
+        "file.onnx": "a network in ONNX, converted to torch and compared with onnxruntime",
+        "file.pt, file.pt2": "a whole network, TorchScript or an exported program, which can run code: with --trust",
         "module.py:factory": "what the function in that file returns: fukusen.wrap(...) or a torch module",
     }
 
@@ -57,16 +64,19 @@ def load(
     layer: str | None = None,
     head: HeadKind | None = None,
     device: str | torch.device | None = None,
+    trust: bool = False,
 ) -> Classifier:
     """A classifier from its name.
 
     Args:
-        spec: "demo", "torchvision:NAME", "timm:NAME" or "module.py:factory".
+        spec: "demo", "torchvision:NAME", "timm:NAME", "hf:REPO", "file.onnx" or "module.py:factory"; with ``trust``
+            also a file with a whole network, TorchScript or an exported program.
         weights: a safetensors file or a checkpoint that loads with ``weights_only``, for architectures.
         classes: the class names.
         layer: where class activation maps are read; default: found.
         head: what the outputs are; default: found where the numbers tell.
         device: where to run.
+        trust: load files that can run code when they are loaded; a note says that it may have run.
 
     Returns:
         The classifier, ready to explain.
@@ -76,32 +86,51 @@ def load(
         ModelError: the model cannot be loaded or understood.
     """
     require(isinstance(spec, str | Path), "load", "spec", "a model's name", spec)
+    require(isinstance(trust, bool), "load", "trust", "True or False", trust)
     rule = "a list of names"
     require(classes is None or isinstance(classes, list | tuple), "load", "classes", rule, classes)
     names = None if classes is None else tuple(classes)
-    model = _load(str(spec), Wishes(weights, names, layer, head, device))
+    model = _load(str(spec), Wishes(weights, names, layer, head, device), trust=trust)
     return replace(model, spec=str(spec))
 
 
-def _load(spec: str, wishes: Wishes) -> Classifier:
+def _load(spec: str, wishes: Wishes, *, trust: bool) -> Classifier:
     if spec == "demo":
         return _demo(wishes)
     kind, colon, name = spec.partition(":")
     zoos = {"torchvision": load_torchvision, "timm": load_timm}
     if colon and kind in zoos:
-        net, preprocess, classes = zoos[kind](name, wishes.weights)
-        model = _wrapped(net, preprocess, wishes, classes)
+        model = _wrapped(zoos[kind](name, wishes.weights), wishes)
         note = (
             f"The preprocessing is that of {kind}'s own {name}; the weights given may have been trained with another."
         )
         return model if wishes.weights is None else replace(model, notes=(*model.notes, note))
+    ending = Path(spec).suffix.lower()
+    if colon and kind == "hf":
+        return _whole(lambda: load_hub(name), wishes)
+    if ending == ".onnx":
+        return _whole(lambda: load_onnx(Path(spec)), wishes)
+    if trust and ending in (*RUNNING, *PICKLED):
+        return _whole(lambda: load_trusted(Path(spec)), wishes)
     file, _, factory = spec.rpartition(":")
     if file.endswith(".py"):
         return _from_factory(file, factory, wishes)
+    raise _unknown(spec)
+
+
+def _unknown(spec: str) -> CallError:
+    kind, colon, name = spec.partition(":")
     near = difflib.get_close_matches(kind, [form.partition(":")[0] for form in model_specs()], n=1)
     hint = f"Did you mean {near[0] + colon + name!r}? " if near else ""
     remedy = remedy_for(spec) or f"{hint}Known forms: {', '.join(model_specs())}."
-    raise CallError(f"The model {spec!r} cannot be loaded. {remedy}")
+    return CallError(f"The model {spec!r} cannot be loaded. {remedy}")
+
+
+def _whole(find: Callable[[], Found], wishes: Wishes) -> Classifier:
+    """A model that comes with its own weights."""
+    if wishes.weights is not None:
+        raise CallError("This model has its own weights. For others name their architecture, such as timm:NAME.")
+    return _wrapped(find(), wishes)
 
 
 def _demo(wishes: Wishes) -> Classifier:
@@ -111,11 +140,17 @@ def _demo(wishes: Wishes) -> Classifier:
     return made if wishes.classes is None and wishes.head is None else _adjusted(made, wishes)
 
 
-def _wrapped(
-    net: nn.Module, preprocess: Preprocess | None, wishes: Wishes, classes: tuple[str, ...] | None
-) -> Classifier:
-    names = classes if wishes.classes is None else wishes.classes
-    return wrap(net, preprocess, names, layer=wishes.layer, head=wishes.head, device=wishes.device)
+def _wrapped(found: Found, wishes: Wishes) -> Classifier:
+    model = wrap(
+        found.net,
+        found.preprocess,
+        found.classes if wishes.classes is None else wishes.classes,
+        layer=wishes.layer,
+        head=found.head if wishes.head is None else wishes.head,
+        input_size=found.input_size,
+        device=wishes.device,
+    )
+    return replace(model, notes=(*found.notes, *model.notes))
 
 
 def _from_factory(file: str, factory: str, wishes: Wishes) -> Classifier:
@@ -125,7 +160,7 @@ def _from_factory(file: str, factory: str, wishes: Wishes) -> Classifier:
     if isinstance(made, nn.Module):
         if wishes.weights is not None:
             read_weights(wishes.weights, made)
-        return _wrapped(made, None, wishes, None)
+        return _wrapped(Found(made), wishes)
     raise ModelError(
         f"{file}:{factory}() must return a torch.nn.Module or what fukusen.wrap returns. It returned "
         f"{'None' if made is None else 'a ' + type(made).__name__}."

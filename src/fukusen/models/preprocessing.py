@@ -21,6 +21,12 @@ Window = tuple[float, float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+ASSUMED = (
+    "{owner} does not say how pictures become its input; {size} pixels and {kind} were assumed. Where that is wrong: "
+    "fukusen.wrap(model.net, preprocess=...), in a module.py:factory on the command line."
+)
+_USUAL_SIDE = 224
+
 
 @dataclass(frozen=True)
 class CenterCrop:
@@ -125,6 +131,32 @@ def configured(config: Mapping[str, Any]) -> FixedSize:
     # Three networks of timm's were tested on more than the picture, with a black frame; ours see the picture alone.
     crop = min(float(config.get("crop_pct") or 0.875), 1.0)
     return kind(int(rows), crop, tuple(config["mean"]), tuple(config["std"]), int(chosen))
+
+
+def assumed_for(
+    sides: tuple[int | None, int | None, int | None], owner: str
+) -> tuple[CenterCrop | None, tuple[int, int, int] | None, tuple[str, ...]]:
+    """The preprocessing that most networks with such an input have.
+
+    Args:
+        sides: channels, rows and columns of the input; None where any number will do.
+        owner: what does not say it, to begin a sentence with.
+
+    Returns:
+        The preprocessing with no size and a note; or, where the input is neither grey nor RGB or not square, no
+        preprocessing, the size, and no note.
+    """
+    rows, columns = sides[1] or sides[2] or _USUAL_SIDE, sides[2] or sides[1] or _USUAL_SIDE
+    channels = sides[0] or 3
+    if channels not in (1, 3) or rows != columns:
+        return None, (channels, rows, columns), ()
+    if channels == 1:
+        return CenterCrop(rows, mean=(0.5,), std=(0.5,)), None, (_assumed(owner, rows, "mean and deviation 0.5"),)
+    return CenterCrop(rows), None, (_assumed(owner, rows, "mean and deviation of ImageNet"),)
+
+
+def _assumed(owner: str, size: int, kind: str) -> str:
+    return ASSUMED.format(owner=owner, size=size, kind=kind)
 
 
 def as_seen(values: Picture) -> Image.Image:

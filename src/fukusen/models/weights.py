@@ -15,29 +15,44 @@ from fukusen.models.reasons import reason
 Weights = dict[str, Tensor]
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "ema")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-_FACTORY = "write a file model.py with a function that returns the network, and name it as model.py:function"
+# Endings of files that hold a program, and of those that may hold one or weights alone.
+RUNNING = (".pt2", ".ts", ".torchscript", ".pkl", ".pickle")
+PICKLED = (".pt", ".pth", ".ckpt", ".bin")
+_TRUST = "Where you trust whoever made the file, say --trust (fukusen.load(..., trust=True))."
 
 
 def remedy_for(spec: str) -> str | None:
     """What to do when that is given where a model is meant; None when it looks like nothing that we know."""
     ending = Path(spec).suffix.lower()
-    if spec.lower().startswith(("hf:", "hf-hub:")):
-        return f"Models of the Hugging Face hub are not loaded by name: {_FACTORY}."
-    if ending in (".pt2", ".ts", ".torchscript"):
+    if spec.lower().startswith("hf-hub:"):
+        return f"Say hf:{spec.partition(':')[2]}, or timm:{spec} for a model of timm's."
+    if ending in RUNNING:
         return (
             f"Files of the kind {ending} can run code when they are loaded. Save the weights as safetensors instead, "
-            "and name their architecture: timm:NAME with --weights (weights=...)."
+            f"and name their architecture: timm:NAME with --weights (weights=...). {_TRUST}"
         )
-    if ending in (".safetensors", ".pt", ".pth", ".ckpt", ".bin"):
+    if ending in (".safetensors", *PICKLED):
         return (
             "It holds weights but no architecture: name one, such as timm:NAME or model.py:function, and give the file "
             "with --weights (weights=...)."
+            if _holds_weights(Path(spec))
+            else "It holds more than weights, or is damaged: loading it could run code, so it was not loaded. Save its "
+            f"state_dict as safetensors, and name the architecture: timm:NAME with --weights (weights=...). {_TRUST}"
         )
-    if ending == ".onnx":
-        return f"An ONNX file has no layers that gradients could be read at: {_FACTORY}."
     if ending == ".py":
         return f"Name the function in it that returns the network, as in {spec}:function."
     return None
+
+
+def _holds_weights(file: Path) -> bool:
+    """Whether a file holds nothing but weights, as far as can be told without running code; so does one that is not."""
+    if not file.is_file():
+        return True
+    try:
+        load_tensors(file)
+    except ModelError:
+        return False
+    return True
 
 
 def load_tensors(file: str | Path) -> Weights:

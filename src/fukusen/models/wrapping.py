@@ -14,7 +14,8 @@ from fukusen.arrays import Cotangents, Images, Logits
 from fukusen.errors import CallError, ModelError, require
 from fukusen.models.classifier import Classifier, unwrapped
 from fukusen.models.heads import Head, HeadKind, find_head
-from fukusen.models.layers import Layer, Look, candidates, look, named_layer
+from fukusen.models.layers import Layer, candidates, named_layer
+from fukusen.models.looking import Look, look
 from fukusen.models.preprocessing import CenterCrop, FixedSize, Preprocess, configured
 from fukusen.models.probes import check_size, probe_images
 from fukusen.models.reasons import reason
@@ -30,6 +31,7 @@ ASSUMED_HEAD = {
 # Rounding leaves this much, and no more, of a gradient that is zero: shares below it are no influence.
 _ROUNDING = 1e-5
 _EARLY = 0.25
+_AT_ONCE = 8
 _SAME = 1e-2
 
 
@@ -71,35 +73,54 @@ def _copied(net: nn.Module, device: str | torch.device) -> nn.Module:
         ) from error
 
 
-def _steepness(logits: Logits, place: Tensor, cotangents: Cotangents) -> float:
-    """The largest entry of a gradient; 0 where there is none, and where the code between cannot be differentiated."""
+def _gradients(logits: Logits, places: Sequence[Tensor], cotangents: Cotangents) -> list[Tensor | None]:
+    """The gradients at some places; None where there is none, and where the code between cannot be differentiated."""
     try:
         with torch.inference_mode(False):
             weights = [cotangents.to(logits.dtype)]
-            (found,) = torch.autograd.grad([logits], [place], weights, retain_graph=True, allow_unused=True)
+            return list(torch.autograd.grad([logits], places, weights, retain_graph=True, allow_unused=True))
     except RuntimeError:
+        one_by_one = ([place] for place in places if len(places) > 1)
+        return [found for place in one_by_one for found in _gradients(logits, place, cotangents)] or [None]
+
+
+def _steepness(gradient: Tensor | None, layer: Layer | None = None) -> float:
+    """The largest entry of a gradient; at a layer, of its cells."""
+    if gradient is None:
         return 0.0
-    return 0.0 if found is None else float(found.abs().max())
+    return float((gradient if layer is None else layer.channels_first(gradient)).abs().max())
 
 
-def _influence(model: Classifier, images: Images, layer: Layer) -> bool:
-    """Whether predictions depend on the layer's output, as far as gradients tell.
+def _influential(model: Classifier, images: Images, layers: Sequence[Layer]) -> list[Layer]:
+    """The layers whose cells predictions depend on, as far as gradients tell.
 
     A branch that adds one number to every logit moves the logits but no prediction: where shifts are free, the centred
-    logits decide.
+    logits decide. Only cells count: behind the last attention of many vision transformers, the class token alone is
+    read.
     """
-    capture = model.run(images, [layer], reach="layer")
+    capture = model.run(images, layers, reach="layer")
     values = capture.logits.detach().double()
     if model.head.shift_is_free:
         values = values - values.mean(dim=1, keepdim=True)
-    place = capture.outputs[layer]
-    return _steepness(capture.logits, place, values) > _ROUNDING * _steepness(capture.logits, place, values.abs())
+    places = [capture.outputs[layer] for layer in layers]
+    found, most = (_gradients(capture.logits, places, start) for start in (values, values.abs()))
+    return [
+        layer
+        for layer, own, whole in zip(layers, found, most, strict=True)
+        if _steepness(own, layer) > _ROUNDING * _steepness(whole, layer)
+    ]
+
+
+def _last_influential(model: Classifier, images: Images, layers: Sequence[Layer]) -> Layer | None:
+    """The first of the candidates that predictions depend on; after the likeliest, several are tried in one pass."""
+    groups = [layers[:1], *(layers[start : start + _AT_ONCE] for start in range(1, len(layers), _AT_ONCE))]
+    return next((layer for group in groups if group for layer in _influential(model, images, group)), None)
 
 
 def _find_layer(model: Classifier, images: Images, found: Look, asked: str | None) -> Classifier:
     if asked is not None:
         return replace(model, layer=named_layer(model.net, found.seen, asked))
-    layer = next((layer for layer in candidates(found.seen) if _influence(model, images, layer)), None)
+    layer = _last_influential(model, images, candidates(found.seen))
     places = {one.layer: one.place for one in found.seen}
     if layer is None or places[layer] > _EARLY * found.places:
         return replace(model, layer=layer)
@@ -142,7 +163,8 @@ def _warned(model: Classifier, images: Images, outputs: Tensor) -> list[str]:
             "The network's outputs for one image change from call to call, or with the images beside it, also in "
             "evaluation mode: measurements on it cannot be repeated."
         )
-    if not _steepness(capture.logits, capture.images, capture.logits.detach()) > 0:
+    (gradient,) = _gradients(capture.logits, [capture.images], capture.logits.detach())
+    if not _steepness(gradient) > 0:
         told.append("The network lets no gradient through to its input: methods that need one give empty maps.")
     return told
 

@@ -16,19 +16,20 @@ from PIL import Image
 from torch import nn
 
 from fukusen.errors import CallError, ModelError, UnknownName
-from fukusen.models.preprocessing import CenterCrop, FixedSize, configured
+from fukusen.models.found import Found
+from fukusen.models.preprocessing import CenterCrop, configured
 from fukusen.models.reasons import reason
 from fukusen.models.weights import filled
 
-Loaded = tuple[nn.Module, FixedSize, tuple[str, ...] | None]
 _PATIENCE = 10.0
+_SAVED = ("local-dir:", "hf-hub:")
 
 
 def _needs(package: str) -> ModelError:
     return ModelError(f"{package} is not installed. Install it with: pip install 'fukusen[{package}]'")
 
 
-def _answers(address: str) -> None:
+def answer_from(address: str) -> None:
     """Return if anything answers there; the libraries would ask again and again for a minute before they give up."""
     try:
         urlopen(Request(address, method="HEAD"), timeout=_PATIENCE).close()  # noqa: S310 - the zoo's own https address
@@ -39,7 +40,7 @@ def _answers(address: str) -> None:
 def _downloaded(make: Callable[[], nn.Module], spec: str, address: str | None) -> nn.Module:
     try:
         if address:
-            _answers(address)
+            answer_from(address)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return make()
@@ -61,7 +62,7 @@ def _bare(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     return quiet
 
 
-def load_torchvision(name: str, weights: str | Path | None) -> Loaded:
+def load_torchvision(name: str, weights: str | Path | None) -> Found:
     """A torchvision classifier with its default preprocessing.
 
     Args:
@@ -86,9 +87,9 @@ def load_torchvision(name: str, weights: str | Path | None) -> Loaded:
         kept = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(published.url).path).name)
         address = None if kept.is_file() else published.url
         net = _downloaded(lambda: models.get_model(name, weights=published), f"torchvision:{name}", address)
-        return net.eval(), preprocess, names
+        return Found(net.eval(), preprocess, names)
     net, usual = filled(_bare(lambda **changes: models.get_model(name, weights=None, **changes)), weights)
-    return net.eval(), preprocess, names if usual else None
+    return Found(net.eval(), preprocess, names if usual else None)
 
 
 def _torchvision_preprocess(settings: Any) -> CenterCrop:
@@ -98,11 +99,12 @@ def _torchvision_preprocess(settings: Any) -> CenterCrop:
     return CenterCrop(size, size / resized, tuple(settings.mean), tuple(settings.std), int(chosen))
 
 
-def load_timm(name: str, weights: str | Path | None) -> Loaded:
-    """A timm classifier with the preprocessing in its own configuration.
+def load_timm(name: str, weights: str | Path | None) -> Found:
+    """A timm classifier with the preprocessing and the class names in its own configuration.
 
     Args:
-        name: as in ``timm.list_models()``, with or without a tag.
+        name: as in ``timm.list_models()``, with or without a tag; or ``local-dir:FOLDER`` or ``hf-hub:OWNER/NAME``,
+            where timm has saved it with its configuration.
         weights: a weights file; None fetches timm's default weights.
 
     Raises:
@@ -113,20 +115,43 @@ def load_timm(name: str, weights: str | Path | None) -> Loaded:
         import timm
     except ImportError:
         raise _needs("timm") from None
-    base, _, tag = name.partition(".")
-    known = timm.list_models(f"{base}.*", pretrained=True) if timm.is_model(base) else timm.list_models()
-    if not timm.is_model(base) or (tag and name not in known):
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise CallError(f"There is no timm model named {name!r}.{hint} timm.list_models(pretrained=True) names all.")
+    if not name.startswith(_SAVED):
+        _check_name(name, timm.is_model, timm.list_models)
     if weights is None:
         make = _bare(lambda: timm.create_model(name, pretrained=True))
-        net = _downloaded(make, f"timm:{name}", _timm_address(name))
+        net = _from_folder(make, name) if name.startswith(_SAVED[0]) else _fetched(make, name)
     else:
         net, _ = filled(_bare(lambda **changes: timm.create_model(name, pretrained=False, **changes)), weights)
     if net.num_classes == 0:
         raise ModelError(f"The timm model {name!r} has no classes: it returns features. Name one with a classifier.")
-    return net.eval(), configured(timm.data.resolve_model_data_config(net)), _timm_names(net)
+    return Found(net.eval(), configured(timm.data.resolve_model_data_config(net)), _timm_names(net))
+
+
+def _check_name(name: str, is_model: Callable[[str], bool], list_models: Callable[..., list[str]]) -> None:
+    base, _, tag = name.partition(".")
+    known = list_models(f"{base}.*", pretrained=True) if is_model(base) else list_models()
+    if not is_model(base) or (tag and name not in known):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise CallError(f"There is no timm model named {name!r}.{hint} timm.list_models(pretrained=True) names all.")
+
+
+def _fetched(make: Callable[[], nn.Module], name: str) -> nn.Module:
+    return _downloaded(make, f"timm:{name}", _timm_address(name))
+
+
+def _from_folder(make: Callable[[], nn.Module], name: str) -> nn.Module:
+    folder = name.removeprefix(_SAVED[0])
+    try:
+        net = make()
+    except Exception as error:
+        raise ModelError(
+            f"The folder {folder!r} cannot be loaded by timm: {reason(error)}. It must hold config.json and "
+            "model.safetensors, as timm.models.save_for_hf leaves them."
+        ) from error
+    # Where the files lie is no part of what the model is: its digest must not change with the folder.
+    net.pretrained_cfg.pop("file", None)  # type: ignore[operator, union-attr]
+    return net
 
 
 def _timm_address(name: str) -> str | None:
@@ -134,8 +159,8 @@ def _timm_address(name: str) -> str | None:
     from huggingface_hub import constants, try_to_load_from_cache
     from timm.models import get_pretrained_cfg
 
-    config = get_pretrained_cfg(name)
-    repository = config.hf_hub_id if config else None
+    config = None if name.startswith(_SAVED) else get_pretrained_cfg(name)
+    repository = config.hf_hub_id if config else name.partition(_SAVED[1])[2].partition("@")[0]
     if not repository:
         return None
     files = ("model.safetensors", "pytorch_model.bin")
@@ -144,9 +169,13 @@ def _timm_address(name: str) -> str | None:
     return f"{constants.ENDPOINT}/{repository}"
 
 
-def _timm_names(net: nn.Module) -> tuple[str, ...] | None:
+def _timm_names(net: Any) -> tuple[str, ...] | None:
+    """The names in the model's own configuration; else those of the part of ImageNet that it was trained on."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
+    own, told = net.pretrained_cfg.get("label_names"), net.pretrained_cfg.get("label_descriptions") or {}
+    if own and len(own) == net.num_classes:
+        return tuple(str(told.get(name, name)) for name in (own.values() if isinstance(own, dict) else own))
     subset = infer_imagenet_subset(net)
     if not subset:
         return None

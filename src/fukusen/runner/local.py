@@ -19,6 +19,7 @@ from fukusen.auditing import Examined, Plan, examine
 from fukusen.auditing.plan import Tasks
 from fukusen.errors import CallError, DataError, FukusenError
 from fukusen.models import Classifier, open_picture
+from fukusen.models.engine import Prepared, prepared
 from fukusen.models.preprocessing import CenterCrop, as_seen
 from fukusen.records import Item, ItemResult
 from fukusen.runner.joining import joined
@@ -27,6 +28,8 @@ from fukusen.store import Store
 Progress = Callable[[int, int, str], None]
 THUMBNAIL = 224
 _QUALITY = 82
+# Preparing a copy of the network costs as much as two batches of gradient maps.
+_FEW = 3
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,13 @@ class Ran:
         computed: images examined by this run.
         kept: images that the store had already.
         seconds: how long it took.
+        passes: what passes were run with, in one sentence; empty where nothing was prepared for so few images.
     """
 
     computed: int
     kept: int
     seconds: float
+    passes: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,16 +125,23 @@ def run(plan: Plan, model: Classifier, items: Sequence[Item], store: Store, prog
     done = store.done(plan.digest)
     shards = _shards(items, plan.tasks([item.name for item in items]), plan.batch)
     counted, computed = 0, 0
+    # Decided by the plan and its first images, not by what is left to do: a run that goes on measures as before.
+    worthwhile = any(tasks.costly for tasks, _ in shards) or len(items) > _FEW * plan.batch
+    first: list[Tensor] = []
+    passes: Prepared | None = None
     told = progress or (lambda _done, _total, _phase: None)
     told(0, len(items), "reading pictures")
     for tasks, loaded in _ahead(shards, model):
         work = [one for one in loaded if (one.item.name, one.key) not in done]
+        first = first or [one.image for one in loaded if one.image is not None]
         if work:
-            _shard(plan, tasks, model, work, store)
+            if passes is None and worthwhile and first:
+                passes = prepared(model, torch.stack(first))
+            _shard(plan, tasks, passes.model if passes else model, work, store)
         counted += len(loaded)
         computed += len(work)
         told(counted, len(items), "explaining")
-    return Ran(computed, len(items) - computed, time.monotonic() - started)
+    return Ran(computed, len(items) - computed, time.monotonic() - started, passes.note if passes else "")
 
 
 def _ahead(shards: Sequence[tuple[Tasks, list[Item]]], model: Classifier) -> Iterator[tuple[Tasks, list[_Loaded]]]:

@@ -94,5 +94,6 @@ def _environment(plan: Plan, model: Classifier, ran: Ran) -> dict[str, Any]:
         "seconds": round(ran.seconds, 1),
         "computed": ran.computed,
         "kept": ran.kept,
+        "passes": ran.passes,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
