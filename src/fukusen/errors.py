@@ -40,7 +40,8 @@ class UnknownName(CallError):
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        super().__init__(f"There is no {kind} named {name!r}.{hint} Known: {', '.join(names)}.")
+        told = f"Known: {', '.join(names)}." if names else "There is none at all."
+        super().__init__(f"There is no {kind} named {name!r}.{hint} {told}")
 
 
 class PlanError(FukusenError):

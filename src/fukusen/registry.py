@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
-from fukusen.errors import CallError, UnknownName
+from fukusen.errors import CallError, UnknownName, require
 from fukusen.records import Spec
 
 
@@ -20,6 +21,7 @@ class Named(Protocol):
 
 
 T = TypeVar("T")
+_EXTENDING = threading.RLock()  # a module that is loaded may ask for names itself
 C = TypeVar("C")
 
 
@@ -52,10 +54,12 @@ class Registry(Generic[T]):
         return thing
 
     def _extend(self) -> None:
-        if not self._extended:
-            self._extended = True
+        if self._extended:
+            return
+        with _EXTENDING:
             for entry in entry_points(group=f"fukusen.{self.kind}s"):
                 entry.load()
+            self._extended = True
 
     def names(self) -> tuple[str, ...]:
         """Every registered name, in order of registration."""
@@ -83,6 +87,8 @@ class Registry(Generic[T]):
         if isinstance(spec, str):
             spec = Spec(spec)
         if not isinstance(spec, Spec):
+            rule = f"the name of a {self.kind}, its Spec, or the {self.kind} itself"
+            require(isinstance(spec, Named), "build", self.kind, rule, spec)
             return spec
         maker: Callable[..., T] = self.get(spec.name)
         known = {field.name for field in dataclasses.fields(maker)}  # type: ignore[arg-type]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,9 +19,9 @@ from fukusen.attacks import Twin, attacks, verified
 from fukusen.auditing import Budget, Panel, make_plan
 from fukusen.auditing import explain as explain_batch
 from fukusen.auditing.panel import joined_panels
-from fukusen.auditing.plan import STANDARD_METHODS, STANDARD_SCORES
+from fukusen.auditing.plan import STANDARD_METHODS, STANDARD_SCORES, Plan, built
 from fukusen.checks import checks
-from fukusen.errors import CallError, DataError, require
+from fukusen.errors import CallError, DataError, FukusenError, ModelError, require
 from fukusen.methods import methods as known_methods
 from fukusen.methods.relevance import needs_zennit
 from fukusen.models import Classifier, load, open_picture, wrap
@@ -82,9 +83,9 @@ def _classifier(model: Classifier | str, device: str | torch.device | None) -> C
     if isinstance(model, str):
         return load(model, device=device)
     require(isinstance(model, Classifier), "fukusen", "model", "what fukusen.load or fukusen.wrap returns", type(model))
-    if device is None or torch.device(device) == model.device:
+    if device is None or _is_on(model, device):
         return model
-    return wrap(
+    moved = wrap(
         model.net,
         model.preprocess,
         model.classes,
@@ -93,12 +94,22 @@ def _classifier(model: Classifier | str, device: str | torch.device | None) -> C
         input_size=model.input_shape,
         device=device,
     )
+    return replace(moved, head=model.head, spec=model.spec, notes=model.notes)
+
+
+def _is_on(model: Classifier, device: str | torch.device) -> bool:
+    try:
+        asked = torch.device(device)
+    except RuntimeError:
+        return False  # moving there says what is wrong with it
+    return asked.type == model.device.type and asked.index in (None, model.device.index)
 
 
 def _prepared(model: Classifier, images: Sequence[Picture] | Picture | Tensor) -> tuple[tuple[str, ...], Tensor]:
     """Names and preprocessed images, from whatever the caller has."""
     if isinstance(images, Tensor):
-        require(images.dim() == 4, "explain", "images", "a tensor of shape (b, c, h, w)", tuple(images.shape))
+        rule = "a tensor of shape (b, c, h, w) with at least one image"
+        require(images.dim() == 4 and len(images) > 0, "explain", "images", rule, tuple(images.shape))
         return tuple(f"image {number}" for number in range(len(images))), images
     if model.preprocess is None:
         raise CallError("This model was wrapped without preprocessing: give it a preprocessed (b, c, h, w) tensor.")
@@ -154,8 +165,8 @@ def explain(
     """
     require(isinstance(batch, int) and batch >= 1, "explain", "batch", "an int >= 1", batch)
     classifier = _classifier(model, device)
-    made = [known_methods.build(spec) for spec in (STANDARD_METHODS if methods is None else methods)]
-    asked = [known_scores.build(spec) for spec in (STANDARD_SCORES if scores is None else scores)]
+    made = built(known_methods, STANDARD_METHODS if methods is None else methods)
+    asked = built(known_scores, STANDARD_SCORES if scores is None else scores)
     for method in made if methods is not None else []:
         needs_zennit(method)
     names, prepared = _prepared(classifier, images)
@@ -164,16 +175,30 @@ def explain(
     for start in range(0, len(names), batch):
         end = start + batch
         part = Batch(names[start:end], prepared[start:end], None if wanted is None else wanted[start:end])
+        _require_finite(part.images, part.items, DataError("{name}: its preprocessed pixels are NaN or infinite."))
         parts.append(explain_batch(classifier, part, made, asked))
+        fault = ModelError("{name}: the model returns NaN or infinite numbers for it. Check its weights and code.")
+        _require_finite(parts[-1].logits, part.items, fault)
     return joined_panels(parts)
+
+
+def _require_finite(values: Tensor, names: Sequence[str], fault: FukusenError) -> None:
+    """Raise the fault, with the name in its gap, for the first of the rows that is not finite."""
+    good = values.flatten(1).isfinite().all(dim=1).tolist()
+    if not all(good):
+        raise type(fault)(str(fault).format(name=names[good.index(False)]))
 
 
 def _targets(targets: Sequence[int] | Tensor | int | None, count: int) -> Tensor | None:
     if targets is None:
         return None
-    listed = [targets] * count if isinstance(targets, int) else [int(one) for one in targets]
-    require(len(listed) == count, "explain", "targets", f"{count} class indices, one an image", len(listed))
-    return torch.tensor(listed, dtype=torch.int64)
+    rule = f"{count} class indices, one an image"
+    plain = targets.tolist() if isinstance(targets, Tensor | np.ndarray | np.generic) else targets
+    listed = [plain] * count if isinstance(plain, int) else plain
+    valid = isinstance(listed, Sequence) and not isinstance(listed, str) and len(listed) == count
+    valid = valid and all(isinstance(one, int | np.integer) and not isinstance(one, bool) for one in listed)
+    require(valid, "explain", "targets", rule, plain)
+    return torch.tensor([int(one) for one in listed], dtype=torch.int64)
 
 
 def audit(
@@ -221,12 +246,22 @@ def audit(
     store = Store.create(Path(out), {"spec": classifier.spec, "digest": classifier.digest})
     ran = run(plan, classifier, items, store, progress)
     verdict = verdict_of(plan, classifier, items, store, ran)
-    verdict["command"] = command or shlex.join(
-        ["fukusen", "audit", classifier.spec, str(images), "--out", str(out), "--budget", budget, "--seed", str(seed)]
-    )
+    verdict["command"] = command or _command(plan, classifier, str(images), str(out), device)
     write_report(store, verdict)
     store.publish(verdict)
     return Audit(store.folder, verdict)
+
+
+def _command(plan: Plan, model: Classifier, images: str, out: str, device: str | torch.device | None) -> str:
+    """The command line that would do what a call of ``audit`` did, as far as a command line can say it."""
+    words = ["fukusen", "audit", model.spec, images, "--out", out, "--budget", plan.budget]
+    for option, specs, usual in (
+        ("--method", plan.methods, make_plan(plan.budget).methods),
+        ("--score", plan.scores, make_plan(plan.budget).scores),
+    ):
+        words += [word for spec in specs if specs != usual for word in (option, str(spec))]
+    words += ["--seed", str(plan.seed), "--batch", str(plan.batch)]
+    return shlex.join([*words, *([] if device is None else ["--device", str(device)])])
 
 
 def attack(

@@ -82,7 +82,7 @@ def test_bad_calls_are_refused(model: Classifier) -> None:
     with pytest.raises(CallError) as zero:
         CornerShift(0.0)
     assert str(zero.value) == (
-        "The 'strength' parameter of CornerShift must be a number other than 0. Got 0.0 instead."
+        "The 'strength' parameter of CornerShift must be a finite number other than 0. Got 0.0 instead."
     )
     with pytest.raises(UnknownName) as name:
         fukusen.attack(model, "corner_shfit")

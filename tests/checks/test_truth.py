@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import nn
 
+from fukusen.arrays import Batch
 from fukusen.attacks import CornerShift, StopGradient
 from fukusen.checks import GradientTruth, Sight
 from fukusen.checks.truth import DROWNED, NEARBY, PATH, relative_error
 from fukusen.models import Classifier, wrap
 from fukusen.records import Undefined
+from fukusen.tape import Tape
 
 
 def _worst(sight: Sight, against: str, at_input: bool = False) -> float:
@@ -64,6 +66,17 @@ def test_an_honest_network_agrees_with_itself(small: Classifier, see: Callable[.
     assert _worst(see(small), NEARBY) < 1e-5
     assert _worst(see(small), PATH) < 1e-3
     assert _worst(see(small), NEARBY, at_input=True) < 1e-3
+
+
+@pytest.mark.parametrize("target", [0, 1, 2])
+def test_an_honest_network_of_independent_labels_agrees_with_itself(
+    small: Classifier, images: torch.Tensor, target: int
+) -> None:
+    """Whichever label is explained."""
+    model = wrap(small.net, input_size=(3, 24, 24), head="sigmoid")
+    batch = Batch(tuple(map(str, range(len(images)))), images, torch.full((len(images),), target))
+    sight = Sight(model, Tape(model, batch), {}, {})
+    assert max(_worst(sight, NEARBY), _worst(sight, PATH), _worst(sight, NEARBY, at_input=True)) < 1e-3
 
 
 def test_a_shift_is_no_lie_about_the_log_odds(small: Classifier, see: Callable[..., Sight]) -> None:

@@ -66,8 +66,26 @@ def test_without_a_verdict_the_remedy_is_named(store: Store) -> None:
 
 def test_new_measurements_withdraw_the_verdict(store: Store) -> None:
     store.publish(verdict())
-    store.append("p", [ItemResult(Item("a", "a"), "k", "failed", "dark")], [], {})
+    store.append("p", [ItemResult(Item("a", "a"), "k", "audited")], [], {})
     assert not (store.folder / "audit.json").exists()
+
+
+def test_a_batch_with_nothing_to_judge_leaves_the_verdict(store: Store) -> None:
+    store.publish(verdict())
+    store.append("p", [ItemResult(Item("a", "a"), "k", "failed", "dark")], [], {})
+    assert store.verdict() == verdict()
+
+
+@pytest.mark.parametrize("left", ["{}", "[1]", '{"schema": 1, '])
+def test_a_verdict_that_was_cut_short_is_said_to_be(store: Store, left: str) -> None:
+    path = store.folder / "audit.json"
+    path.write_text(left)
+    with pytest.raises(StoreError) as caught:
+        store.verdict()
+    assert str(caught.value) == (
+        f"{path} is not what an audit left there: it was changed or cut short. Run the same audit command again; it "
+        "goes on from what is there."
+    )
 
 
 def test_a_verdict_with_nan_is_refused_and_the_old_one_stays(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -15,6 +16,11 @@ from fukusen.models import Classifier, Layer
 from fukusen.models.classifier import unwrapped
 
 _SHIFTABLE = "Only logits of classes that exclude each other (softmax) can be shifted without changing a prediction."
+
+
+def _moves(strength: object) -> bool:
+    """Whether it is a strength with which anything moves."""
+    return isinstance(strength, int | float) and math.isfinite(strength) and strength != 0
 
 
 class _Corner(nn.Module):
@@ -87,7 +93,7 @@ class CornerShift:
     tolerance: ClassVar[float] = 1e-4
 
     def __post_init__(self) -> None:
-        require(self.strength != 0, "CornerShift", "strength", "a number other than 0", self.strength)
+        require(_moves(self.strength), "CornerShift", "strength", "a finite number other than 0", self.strength)
 
     def twin(self, model: Classifier) -> Classifier:
         """The shifted copy.
@@ -119,7 +125,7 @@ class StopGradient:
     tolerance: ClassVar[float] = 1e-6
 
     def __post_init__(self) -> None:
-        require(self.strength != 0, "StopGradient", "strength", "a number other than 0", self.strength)
+        require(_moves(self.strength), "StopGradient", "strength", "a finite number other than 0", self.strength)
 
     def twin(self, model: Classifier) -> Classifier:
         """The changed copy.

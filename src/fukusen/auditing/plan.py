@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from fukusen.checks import Check, checks
 from fukusen.errors import PlanError, require
 from fukusen.methods import Method, methods
 from fukusen.records import Spec, digest_of
-from fukusen.registry import spec_of
+from fukusen.registry import Registry, spec_of
 from fukusen.scores import Score, scores
 
+T = TypeVar("T")
 Budget = Literal["quick", "standard", "deep"]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 SAMPLES: dict[Budget, int | None] = {"quick": 4, "standard": 32, "deep": None}
@@ -119,6 +120,30 @@ class Tasks:
         return tuple(check for check in built if self.probed or check.name != "gradient_truth")
 
 
+def built(registry: Registry[T], specs: Sequence[str | Spec] | str | Spec) -> list[T]:
+    """The things of some names or specs, each once.
+
+    Args:
+        registry: of the methods or of the scores.
+        specs: names or specs; a single one stands for a list of it.
+
+    Raises:
+        UnknownName: a name that is not registered.
+        PlanError: one name with two sets of parameters, which a panel could not tell apart.
+    """
+    listed = [specs] if isinstance(specs, str | Spec) else specs
+    found: dict[str, T] = {}
+    for spec in listed:
+        made = registry.build(spec)
+        name: str = made.name  # type: ignore[attr-defined]
+        if found.setdefault(name, made) != made:
+            raise PlanError(
+                f"The {registry.kind} {name!r} is named with two sets of parameters, and a panel has one row for it. "
+                "Ask for one after the other."
+            )
+    return list(found.values())
+
+
 def make_plan(
     budget: Budget = "standard",
     *,
@@ -149,8 +174,8 @@ def make_plan(
         if budget == "quick":
             chosen = [method for method in chosen if method.single_pass or method.name in QUICK_EXTRAS]
     else:
-        chosen = [methods.build(spec) for spec in methods_asked]
-    wanted = [scores.build(spec) for spec in (STANDARD_SCORES if scores_asked is None else scores_asked)]
+        chosen = built(methods, methods_asked)
+    wanted = built(scores, STANDARD_SCORES if scores_asked is None else scores_asked)
     if not chosen or not wanted:
         raise PlanError("An audit needs at least one method and one score.")
     return Plan(

@@ -12,7 +12,7 @@ from fukusen.arrays import Images, Targets
 from fukusen.errors import ModelError
 from fukusen.models import Capture, Classifier, Layer
 from fukusen.models.classifier import Edit, Reach
-from fukusen.scores import LogOdds
+from fukusen.scores import LogOdds, cotangent_of, value_of
 from fukusen.tape import Tape
 
 _SAME = 1e-3
@@ -37,8 +37,7 @@ class Probe:
 
     def log_odds(self, logits: Tensor) -> Tensor:
         """The log-odds of the target for each row of logits, float64."""
-        near, where = self.model.head.readout(logits, self.target.expand(len(logits)))
-        return LogOdds().value(near, where)
+        return value_of(LogOdds(), self.model.head, logits, self.target.expand(len(logits)))
 
     def activation(self, layer: Layer) -> Tensor:
         """What the layer puts out for the image, (c, h, w)."""
@@ -57,8 +56,8 @@ class Probe:
     def slopes(self, layer: Layer, moves: Tensor) -> Tensor:
         """The log-odds' gradient at the layer after each of the moves, shape (n, c, h, w)."""
         capture = self._run(layer, moves, "layer")
-        near, where = self.model.head.readout(capture.logits.detach(), self.target.expand(len(moves)))
-        start = self.model.head.spread(LogOdds().cotangent(near, where), capture.logits.detach(), where)
+        targets = self.target.expand(len(moves))
+        start = cotangent_of(LogOdds(), self.model.head, capture.logits.detach(), targets)
         (gradient,) = torch.autograd.grad(capture.logits, [capture.outputs[layer]], start)
         return layer.channels_first(gradient)
 

@@ -192,4 +192,4 @@ def _track(method: Method, words: Words) -> str:
 
 def _in_words(place: Place) -> str:
     down, across = (min(int(share * GRID), GRID - 1) for share in place)
-    return place_of(down * GRID + across)
+    return place_of(float(down * GRID + across))

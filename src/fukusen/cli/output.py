@@ -59,8 +59,10 @@ def results_kept_apart() -> Iterator[None]:
         raise ModelError(f"The model's own code ended the program (exit code {error.code}). Take that out.") from error
 
 
-def _write(stream: TextIO, text: str) -> None:
-    """Write a line; a reader that has gone away, such as ``head``, does not change what was found."""
+def _write(stream: TextIO | None, text: str) -> None:
+    """Write a line; a reader that has gone away, such as ``head``, or was never there changes no finding."""
+    if stream is None:
+        return
     try:
         stream.write(f"{text}\n")
         stream.flush()

@@ -50,7 +50,7 @@ def _heatmaps(panel: Sequence[Verdict]) -> str:
     counts = Counter(row["verdict"] for row in panel)
     said = [f"{counts[word]} {word}" for word in VERDICTS]
     unjudged = [f"{counts[None]} not judged"] if counts[None] else []
-    return f"{len(panel)} kinds (method and score): {', '.join(said + unjudged)}"
+    return f"{len(panel)} kind{'s' * (len(panel) != 1)} (method and score): {', '.join(said + unjudged)}"
 
 
 def _images(images: Verdict) -> str:

@@ -116,7 +116,8 @@ class Store:
     ) -> None:
         """Remember one batch: when this returns it is on the disc, and before that it does not exist.
 
-        A verdict that was published before is withdrawn first, for it does not speak of this batch.
+        A verdict that was published before is withdrawn first, for it does not speak of this batch; it stays where the
+        batch holds nothing to be judged.
 
         Args:
             plan: the digest of the plan that the batch was measured under.
@@ -132,7 +133,8 @@ class Store:
         twice = sorted(name for name, count in counts.items() if count > 1)
         require(not twice, "Store.append", "results", "one result for each image", twice)
         try:
-            (self.folder / "audit.json").unlink(missing_ok=True)
+            if any(result.status == "audited" for result in results):
+                (self.folder / "audit.json").unlink(missing_ok=True)
             if self._number is None:
                 remove_leftovers(self._parts_folder)
                 self._number = next_number(self._parts_folder)
@@ -226,12 +228,13 @@ class Store:
         Raises:
             StoreError: the audit is not complete.
         """
-        found = read_json(self.folder / "audit.json")
-        if not isinstance(found, dict):
-            raise StoreError(
-                f"The audit in {self.folder} is not complete: it has no audit.json. Run the same audit command again; "
-                "it goes on from what is there."
-            )
+        path = self.folder / "audit.json"
+        found = read_json(path)
+        again = "Run the same audit command again; it goes on from what is there."
+        if not path.exists():
+            raise StoreError(f"The audit in {self.folder} is not complete: it has no audit.json. {again}")
+        if not isinstance(found, dict) or not found.keys() >= verdicts.WHOLE:
+            raise StoreError(f"{path} is not what an audit left there: it was changed or cut short. {again}")
         return found
 
     def write_text(self, name: str, text: str) -> Path:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from fukusen.store.files import replacing, write_json, write_text
 from fukusen.store.tables import FINDINGS, packed
 
+WHOLE = frozenset({"schema", "status"})
 QUEUE_COLUMNS = ("image", "priority", "severity", "reasons")
 
 
