@@ -28,7 +28,9 @@ _NORMS = nn.modules.batchnorm._BatchNorm
 _HARMLESS = (nn.LayerNorm, nn.PReLU)
 _WEIGHING = functions(
     "linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "bilinear"
-) | functions("matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention")
+) | functions(
+    "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "scaled_dot_product_attention", "multi_head_attention_forward"
+)
 _ROUTES = re.compile(
     r"(View|UnsafeView|ReshapeAlias|AsStrided|Transpose|Permute|T|Expand|Clone|Alias|Slice|Select|Squeeze|Unsqueeze|Cat|Stack|"
     r"Split|SplitWithSizes|Unbind|Chunk|Index|Roll|ToCopy|Copy|ConstantPadNd|ReflectionPad2D|MaxPool2DWithIndices|"

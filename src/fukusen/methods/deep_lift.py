@@ -13,11 +13,10 @@ from torch import Tensor
 from fukusen.arrays import Cotangents, Logits, Maps, Scales
 from fukusen.methods.differences import Kept, multiplying, recording
 from fukusen.methods.method import Explained, Family, Reading, Track, methods
-from fukusen.methods.paths import readout
 from fukusen.models import Capture
 from fukusen.records import Undefined
-from fukusen.scores import Score
-from fukusen.scores.score import zero_sum
+from fukusen.scores import Score, value_of
+from fukusen.scores.score import readout, spread, zero_sum
 from fukusen.tape import Tape
 
 _POINTS = (16, 64, 256)
@@ -30,8 +29,9 @@ def _start(tape: Tape, score: Score, before: Logits, change: Scales) -> Cotangen
 
     It adds up to the score's change, and is zero-sum where the score's cotangents are: no shift of all logits enters.
     """
-    near, where = readout(tape, score, tape.logits)
-    first = readout(tape, score, before)[0].double()
+    head = tape.classifier.head
+    near, where = readout(score, head, tape.logits, tape.targets)
+    first = readout(score, head, before, tape.targets)[0].double()
     run = near.double() - first
     mean = torch.zeros_like(run)
     for count in _POINTS:
@@ -43,9 +43,7 @@ def _start(tape: Tape, score: Score, before: Logits, change: Scales) -> Cotangen
             break
     if bool((mean.sum(dim=1).abs() <= _ROUNDING * mean.abs().sum(dim=1)).all()):
         mean = zero_sum(mean, where, tape.logits.dtype)
-    start = mean.to(tape.logits.dtype)
-    of_all = getattr(score, "of_all", False)
-    return start if of_all else tape.classifier.head.spread(start, tape.logits, tape.targets)
+    return spread(score, head, mean.to(tape.logits.dtype), tape.logits, tape.targets)
 
 
 def _adds_up(found: Maps, change: Scales, logits: Logits) -> bool:
@@ -98,7 +96,7 @@ class DeepLift:
         return [self._one(tape, capture, score, before, images - reference) for score in scores]
 
     def _one(self, tape: Tape, capture: Capture, score: Score, before: Logits, away: Tensor) -> Explained:
-        change = tape.value(score) - score.value(*readout(tape, score, before))
+        change = tape.value(score) - value_of(score, tape.classifier.head, before, tape.targets)
         start = _start(tape, score, before, change)
         (multipliers,) = torch.autograd.grad(
             capture.logits, capture.images, start, retain_graph=True, materialize_grads=True

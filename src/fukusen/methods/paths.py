@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fukusen.arrays import Batch, Gradients, Images, Logits, Maps, Scales, Targets
+from fukusen.arrays import Batch, Gradients, Images, Maps, Scales, Targets
 from fukusen.errors import require
 from fukusen.methods.method import Explained, Family, Reading, Track, methods
 from fukusen.models import INPUT, Classifier
-from fukusen.models.heads import Readout
-from fukusen.scores import Score
+from fukusen.scores import Score, value_of
 from fukusen.tape import Tape
 
 _FIRST = 8
@@ -42,13 +41,6 @@ def sum_over(
     return totals
 
 
-def readout(tape: Tape, score: Score, logits: Logits) -> tuple[Readout, Targets]:
-    """What a score is given of other logits than the tape's own, and where the target stands in it."""
-    if getattr(score, "of_all", False):
-        return logits, tape.targets
-    return tape.classifier.head.readout(logits, tape.targets)
-
-
 def changes(tape: Tape, scores: Sequence[Score], baseline: float = 0.0) -> list[Scales]:
     """By how much each score of an image exceeds its baseline image's: for each score shape (b,), float64.
 
@@ -60,7 +52,8 @@ def changes(tape: Tape, scores: Sequence[Score], baseline: float = 0.0) -> list[
     model = tape.classifier
     start = torch.full((1, *model.input_shape), baseline, device=model.device, dtype=model.dtype)
     logits = model.logits(start).expand_as(tape.logits)
-    return [tape.value(score) - score.value(*readout(tape, score, logits)) for score in scores]
+    head = model.head
+    return [tape.value(score) - value_of(score, head, logits, tape.targets) for score in scores]
 
 
 def completeness_error(maps: Maps, change: Scales) -> Scales:

@@ -19,11 +19,12 @@ from fukusen.models.reasons import reason
 
 LOGITS = 1e-4
 """How far the copy's logits may be off, as a share of the spread of the image's logits."""
-MAPS = 1e-3
+MAPS = 1e-2
 """How far its gradients and activations may be off, as a share of their own size, for half of the images."""
-KINKS = 3e-2
+KINKS = 5e-2
 """How far for any image: where the input of a ReLU is all but zero, rounding decides whether a path is open, in the
-network as in the copy, and its gradient steps by what went through that path."""
+network as in the copy, and its gradient steps by what went through that path. The demo network as given is itself 0.001
+from its own float64 at the input for half of sixteen photographs, and 0.02 for the worst of them."""
 _LEAST = 2**20
 _ATTEMPTS = 5
 

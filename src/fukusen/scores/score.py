@@ -124,6 +124,11 @@ def readout(score: Score, head: Head, logits: Logits, targets: Targets) -> tuple
     return (logits, targets) if getattr(score, "of_all", False) else head.readout(logits, targets)
 
 
+def spread(score: Score, head: Head, cotangents: Readout, logits: Logits, targets: Targets) -> Cotangents:
+    """A cotangent on what the score is given carried back to all of a model's logits, shape (b, k)."""
+    return cotangents if getattr(score, "of_all", False) else head.spread(cotangents, logits, targets)
+
+
 def value_of(score: Score, head: Head, logits: Logits, targets: Targets) -> Scales:
     """The score of each image, shape (b,), float64, for whatever head the model has."""
     return score.value(*readout(score, head, logits, targets))
@@ -137,7 +142,7 @@ def factors_of(score: Score, head: Head, logits: Logits, targets: Targets) -> Fa
 def cotangent_of(score: Score, head: Head, logits: Logits, targets: Targets) -> Cotangents:
     """The score's cotangent on a model's logits, shape (b, k), for whatever head the model has."""
     own = score.cotangent(*readout(score, head, logits, targets))
-    return own if getattr(score, "of_all", False) else head.spread(own, logits, targets)
+    return spread(score, head, own, logits, targets)
 
 
 def leak_of(score: Score, head: Head, logits: Logits, targets: Targets) -> Scales:
