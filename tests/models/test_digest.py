@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,3 +231,17 @@ def test_typed_in_code_counts() -> None:
 
     assert digest_model(typed(2.0), None) == digest_model(typed(2.0), None)
     assert digest_model(typed(2.0), None) != digest_model(typed(3.0), None)
+
+
+def test_what_other_packages_hang_on_torchs_classes_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package may add a method to ``nn.Module`` when it is imported; the user's own changes do count."""
+
+    def own(module: nn.Module) -> nn.Module:
+        return module
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    before = digest_model(net, None)
+    monkeypatch.setattr(nn.Module, "hung", textwrap.fill, raising=False)
+    assert digest_model(net, None) == before
+    monkeypatch.setattr(nn.Module, "hung", own, raising=False)
+    assert digest_model(net, None) != before

@@ -62,10 +62,15 @@ class Sources:
         self._told: set[str] = set()
 
     def of_class(self, kind: type) -> Iterator[bytes]:
-        """The files of a class and of the classes that it inherits from."""
+        """The files of a class and of the classes that it inherits from.
+
+        What one installed package hangs on another's class when it is imported (transformers does on ``nn.Module``) is
+        no part of a network that does not come from it; what the user's own code hangs there is.
+        """
         for one in kind.__mro__:
             for function in functions_of(one):
-                yield from self.of_function(function)
+                if not _is_foreign(function, one):
+                    yield from self.of_function(function)
 
     def of_function(self, function: FunctionType) -> Iterator[bytes]:
         """The file of a function; its instructions where there is no file."""
@@ -110,6 +115,12 @@ def is_installed(name: str) -> bool:
     """Whether a file belongs to Python, to an installed package or to us."""
     path = str(Path(name).resolve())
     return not name.startswith("<") and (path.startswith(_INSTALLED) or "site-packages" in Path(path).parts)
+
+
+def _is_foreign(function: FunctionType, kind: type) -> bool:
+    """Whether a function in a class's body comes from an installed package other than the class's own."""
+    packages = [str(thing.__module__).partition(".")[0] for thing in (function, kind)]
+    return packages[0] != packages[1] and is_installed(function.__code__.co_filename)
 
 
 def _is_local(thing: Any) -> bool:
