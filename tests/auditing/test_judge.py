@@ -101,7 +101,7 @@ def test_a_shift_makes_logit_rows_manipulated_and_spares_the_others(model: Class
         40.0,
         bounds_for(10)["shift_share"].value,
     )
-    assert first.claim.startswith("At the layer 0, what pre-softmax heatmaps are drawn from is 40 times as much")
+    assert first.claim.startswith("At the layer 0, a number that is added to every logit weighs 40 times as much")
     assert "3 of 3 images" in first.claim
     assert [row["item"] for row in found.queue] == list(ITEMS)
 

@@ -35,6 +35,11 @@ def test_scores_that_were_judged_alike_share_a_row(clean: Any) -> None:
     assert len(panel_rows([own, {**other, "verdict": "unreliable"}], WORDS)) == 2
 
 
+def test_several_reasons_are_told_apart(clean: Any) -> None:
+    row = {**clean.verdict["panel"][0], "reasons": ["one thing", "another"]}
+    assert panel_rows([row], WORDS)[0].reasons == "one thing; another"
+
+
 def test_why_there_is_no_map_is_told_among_the_reasons(sad: Any) -> None:
     (missing,) = [row for row in sad.verdict["panel"] if row["undefined"]]
     (told,) = [row for row in panel_rows(sad.verdict["panel"], WORDS) if row.verdict is None]

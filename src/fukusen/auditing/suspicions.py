@@ -51,9 +51,9 @@ def shift_findings(case: Case) -> Iterator[Finding]:
         worst = max(beyond.values())
         everywhere = typical > bound
         told = (
-            f"{_where(layer)}, what pre-softmax heatmaps are drawn from is "
-            f"{typical if everywhere else worst:.3g} times as much a number added to every logit as it is what tells "
-            f"the classes apart (an honest network stays below {bound:.2g}; seen on {len(beyond)} of {len(numbers)} "
+            f"{_where(layer)}, a number that is added to every logit weighs "
+            f"{typical if everywhere else worst:.3g} times as much in the gradients that pre-softmax heatmaps are made "
+            f"of as what tells the classes apart (bound {bound:.2g}; out of it on {len(beyond)} of {len(numbers)} "
             "images). "
             "Such a number changes no prediction and can draw anything: do not show heatmaps of logits of this model."
         )

@@ -44,7 +44,7 @@ def panel_rows(panel: Sequence[Mapping[str, Any]], words: Words) -> list[PanelRo
         key = (
             words.name("methods", row["method"]),
             row["verdict"],
-            " ".join([*told, *row["reasons"]]),
+            " ".join([*told, "; ".join(row["reasons"])]).strip(),
             row["shift_leak"],
             words.name("tracks", row["track"]),
             words.name("families", row["family"]),
