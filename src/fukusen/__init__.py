@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fukusen.verbs import (
         Audit,
+        RedTeam,
         attack,
         audit,
+        compare,
         explain,
         list_agreements,
         list_attacks,
@@ -21,13 +23,17 @@ if TYPE_CHECKING:
         list_methods,
         list_scores,
         load,
+        red_team,
+        repair,
         wrap,
     )
 
 __all__ = [
     "Audit",
+    "RedTeam",
     "attack",
     "audit",
+    "compare",
     "explain",
     "list_agreements",
     "list_attacks",
@@ -35,6 +41,8 @@ __all__ = [
     "list_methods",
     "list_scores",
     "load",
+    "red_team",
+    "repair",
     "wrap",
 ]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+from fukusen.errors import CallError
 
 Scalar = None | bool | int | float | str
 Severity = Literal["low", "medium", "high"]
@@ -48,6 +51,33 @@ class Spec:
     def of(cls, name: str, **parameters: Scalar) -> Spec:
         """A spec from keyword arguments."""
         return cls(name, tuple(sorted(parameters.items())))
+
+    @classmethod
+    def parse(cls, text: str) -> Spec:
+        """The spec that ``str`` wrote: a name, or a name with parameters in brackets.
+
+        Raises:
+            CallError: it is neither.
+
+        Example:
+            >>> Spec.parse("occlusion(grid=7, fill='zero')") == Spec.of("occlusion", grid=7, fill="zero")
+            True
+        """
+        name, bracket, inside = text.strip().partition("(")
+        if not bracket:
+            return cls(name)
+        try:
+            call = ast.parse(f"f({inside}", mode="eval").body
+            if isinstance(call, ast.Call) and not call.args and all(one.arg for one in call.keywords):
+                values = {str(one.arg): ast.literal_eval(one.value) for one in call.keywords}
+                if all(isinstance(value, Scalar) for value in values.values()):
+                    return cls.of(name, **values)
+        except (SyntaxError, ValueError):
+            pass  # said below, like every other text that is no spec
+        raise CallError(
+            f"{text!r} is neither a name nor a name with parameters, such as name(size=7, fill='zero'). "
+            "Numbers, texts in quotes, True, False and None can be parameters."
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The spec as a JSON-able dict with the keys ``name`` and ``parameters``."""

@@ -78,14 +78,14 @@ class Registry(Generic[T]):
         return self._things[name]
 
     def build(self, spec: str | Spec | T) -> T:
-        """The thing itself from its name (with default parameters), its spec, or itself.
+        """The thing itself from its name, alone or with parameters in brackets, its spec, or itself.
 
         Raises:
             UnknownName: no such name.
             CallError: a parameter that the thing does not have, or a bad value of one.
         """
         if isinstance(spec, str):
-            spec = Spec(spec)
+            spec = Spec.parse(spec)
         if not isinstance(spec, Spec):
             rule = f"the name of a {self.kind}, its Spec, or the {self.kind} itself"
             require(isinstance(spec, Named), "build", self.kind, rule, spec)
@@ -102,10 +102,13 @@ def spec_of(thing: Any) -> Spec:
     """The spec of a registered thing: its name and the values of its fields.
 
     Args:
-        thing: an instance of a registered frozen dataclass.
+        thing: an instance of a registered frozen dataclass, or what has a ``spec`` of its own.
 
     Returns:
         A spec from which ``Registry.build`` makes an equal thing.
     """
+    own = getattr(thing, "spec", None)
+    if isinstance(own, Spec):
+        return own
     values = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
     return Spec.of(thing.name, **values)

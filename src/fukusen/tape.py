@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import torch
 
 from fukusen.arrays import Activations, Batch, Cotangents, Gradients, Logits, Scales, Targets
-from fukusen.errors import CallError, require
+from fukusen.errors import CallError, ModelError, require
 from fukusen.models import INPUT, Capture, Classifier, Layer
+from fukusen.models.classifier import NO_GRADIENT
 from fukusen.scores import Score, cotangent_of, factors_of, value_of
 
 Place = Layer | str
+T = TypeVar("T")
 
 
 class Tape:
@@ -57,6 +60,7 @@ class Tape:
         self.layers: tuple[Layer, ...] = own if layers is None else tuple(layers)
         self.at_input = at_input
         self._rewound: dict[Score, dict[Place, Gradients]] = {}
+        self._made: dict[str, Any] = {}
 
     @cached_property
     def _capture(self) -> Capture:
@@ -68,11 +72,27 @@ class Tape:
         """The one forward pass with its graph, for methods that go back through it by rules of their own."""
         return self._capture
 
-    def for_classes(self, targets: Targets) -> Tape:
-        """The same forward pass explained for other classes, back to its layers only; nothing is run again."""
-        batch = Batch(self.batch.items, self.batch.images, targets)
-        other = Tape(self.classifier, batch, layers=self.layers, at_input=False)
-        other._capture = self._capture
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What several methods make of the forward pass by rules of their own, made when first asked for.
+
+        Args:
+            name: of what is made.
+            make: makes it; called at most once for a tape.
+        """
+        if name not in self._made:
+            self._made[name] = make()
+        return cast(T, self._made[name])
+
+    def read_at(self, layer: Layer) -> Tape:
+        """The same forward pass and the same gradients, with maps read at another of its layers.
+
+        Raises:
+            CallError: this tape does not keep that layer.
+        """
+        self._known(layer)
+        other = Tape(self.classifier, self.batch, layers=self.layers, at_input=self.at_input)
+        other.classifier = replace(self.classifier, layer=layer)
+        other._capture, other._rewound, other._made = self._capture, self._rewound, self._made
         return other
 
     @property
@@ -106,7 +126,13 @@ class Tape:
             raise CallError(f"This tape keeps no gradient at {str(place)!r}: name it when the tape is made.")
 
     def cotangent(self, score: Score) -> Cotangents:
-        """The score's cotangent on the logits, shape (b, k): on those that compete for the target."""
+        """The score's cotangent on the logits, shape (b, k): on those that compete for the target.
+
+        Raises:
+            ModelError: the network has no gradients for it to be carried back by.
+        """
+        if self.classifier.gradientless:
+            raise ModelError(self.classifier.gradientless)
         return cotangent_of(score, self.classifier.head, self.logits, self.targets)
 
     def value(self, score: Score) -> Scales:
@@ -129,6 +155,7 @@ class Tape:
 
         Raises:
             CallError: the tape does not reach there.
+            ModelError: the network has no gradients.
         """
         self._known(at)
         direction, scale = self.factors(score)
@@ -144,8 +171,22 @@ class Tape:
             self._rewound[direction] = self._rewind(direction)
         return self._rewound[direction][at]
 
+    def pulled_back(self, cotangents: Cotangents, at: Layer) -> Gradients:
+        """What a cotangent (b, k) that is no score's own becomes at a layer, (b, c, h, w); one pass, not remembered."""
+        self._known(at)
+        end = self._graph.outputs[at]
+        (found,) = torch.autograd.grad(self._graph.logits, end, cotangents, retain_graph=True, allow_unused=True)
+        return at.channels_first(torch.zeros_like(end) if found is None else found)
+
+    @property
+    def _graph(self) -> Capture:
+        """The pass, where there is a way back through it."""
+        if not self._capture.logits.requires_grad:
+            raise ModelError(self.classifier.gradientless or NO_GRADIENT)
+        return self._capture
+
     def _rewind(self, direction: Score) -> dict[Place, Gradients]:
-        capture = self._capture
+        capture = self._graph
         places: list[Place] = [*self.layers, *([INPUT] if self.at_input else [])]
         ends = [capture.images if place == INPUT else capture.outputs[cast(Layer, place)] for place in places]
         found = torch.autograd.grad(

@@ -57,7 +57,7 @@ def _largest(found: Examined, check: str) -> float:
 
 def test_gradients_are_held_against_the_model_itself(model: Classifier, images: Images) -> None:
     """A copy that had lost a manipulation on the way would not hide it: the probed images are looked at as given."""
-    bent = StopGradient(strength=50).twin(model)
+    bent = StopGradient(strength=50).twin(model, images)
     own = {one.name: getattr(bent, one.name) for one in fields(Classifier)}
     straight = Engine(**own, given=bent, fast=model_named_as(model, bent), changed=frozenset())
     assert _largest(_examined(model, images, probed=True), "gradient_truth") < 1e-4

@@ -26,10 +26,11 @@ class Corner(nn.Module):
         return self.conv(images)[:, :, :12, :12].mean(dim=(2, 3))
 
 
-def test_a_shift_makes_the_scores_disagree(small: Classifier, see: Callable[..., Sight]) -> None:
+def test_a_shift_makes_the_scores_disagree(small: Classifier, images: torch.Tensor, see: Callable[..., Sight]) -> None:
     """HiResCAM on the logit shows the corner, on the log-odds it does not."""
     before = [one.value for one in ScoreDisagreement().measure(see(small, "hires_cam"))]
-    after = [one.value for one in ScoreDisagreement().measure(see(CornerShift(100.0).twin(small), "hires_cam"))]
+    twin = CornerShift(100.0).twin(small, images)
+    after = [one.value for one in ScoreDisagreement().measure(see(twin, "hires_cam"))]
     assert min(before) > 0.8
     assert max(after) < 0.6
     assert [one.item for one in ScoreDisagreement().measure(see(small, "hires_cam"))] == ["a", "b", "c"]

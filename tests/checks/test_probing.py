@@ -70,7 +70,7 @@ def test_an_honest_transformer_is_found_true(images: torch.Tensor, transformer: 
 @pytest.mark.parametrize(("attack", "seen_by"), [("corner_shift", "shift_share"), ("stop_gradient", "gradient_truth")])
 def test_attacks_on_a_patch_are_seen(images: torch.Tensor, transformer: Classifier, attack: str, seen_by: str) -> None:
     """The corner is that of the first patch, and not the class token."""
-    twin = attacks.build(Spec.of(attack, strength=10)).twin(transformer)
+    twin = attacks.build(Spec.of(attack, strength=10)).twin(transformer, images)
     before, after = _worst(transformer, images), _worst(twin, images)
     assert after[seen_by, "layer"] > 10 * before[seen_by, "layer"]
     assert after[seen_by, "layer"] > 0.1

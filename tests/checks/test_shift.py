@@ -28,10 +28,12 @@ def test_it_is_the_ratio_of_two_gradients(small: Classifier, see: Callable[..., 
 
 
 @pytest.mark.parametrize("strength", [0.1, 1.0, 10.0])
-def test_a_shift_of_every_logit_shows(small: Classifier, see: Callable[..., Sight], strength: float) -> None:
+def test_a_shift_of_every_logit_shows(
+    small: Classifier, images: torch.Tensor, see: Callable[..., Sight], strength: float
+) -> None:
     """It grows with the shift, at the layer and at the input."""
     before = {(one.item, one.layer): one.value for one in ShiftShare().measure(see(small))}
-    after = ShiftShare().measure(see(CornerShift(strength).twin(small)))
+    after = ShiftShare().measure(see(CornerShift(strength).twin(small, images)))
     for one in after:
         layer = "input" if one.layer == "input" else one.layer.removeprefix("net.")
         assert one.value > before[one.item, layer] + strength

@@ -79,17 +79,21 @@ def test_an_honest_network_of_independent_labels_agrees_with_itself(
     assert max(_worst(sight, NEARBY), _worst(sight, PATH), _worst(sight, NEARBY, at_input=True)) < 1e-3
 
 
-def test_a_shift_is_no_lie_about_the_log_odds(small: Classifier, see: Callable[..., Sight]) -> None:
+def test_a_shift_is_no_lie_about_the_log_odds(
+    small: Classifier, images: torch.Tensor, see: Callable[..., Sight]
+) -> None:
     """The log-odds do not see it, neither their gradient."""
-    sight = see(CornerShift(10.0).twin(small))
+    sight = see(CornerShift(10.0).twin(small, images))
     assert _worst(sight, NEARBY) < 1e-3
     assert _worst(sight, PATH) < 1e-2
 
 
 @pytest.mark.parametrize("strength", [0.1, 1.0, 10.0])
-def test_a_gradient_without_a_value_shows(small: Classifier, see: Callable[..., Sight], strength: float) -> None:
+def test_a_gradient_without_a_value_shows(
+    small: Classifier, images: torch.Tensor, see: Callable[..., Sight], strength: float
+) -> None:
     """At the layer and at the input."""
-    sight = see(StopGradient(strength).twin(small))
+    sight = see(StopGradient(strength).twin(small, images))
     assert _worst(sight, NEARBY) > 0.1
     assert _worst(sight, PATH) > 0.1
     assert _worst(sight, NEARBY, at_input=True) > 0.1
@@ -145,13 +149,15 @@ def test_rounding_is_not_taken_for_a_lie(small: Classifier, see: Callable[..., S
 
 
 @pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
-def test_a_lie_shows_at_any_size_of_the_logits(small: Classifier, see: Callable[..., Sight], size: float) -> None:
+def test_a_lie_shows_at_any_size_of_the_logits(
+    small: Classifier, images: torch.Tensor, see: Callable[..., Sight], size: float
+) -> None:
     """What is claimed is large then, too."""
 
     class Scaled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.net = StopGradient(10.0).twin(small).net
+            self.net = StopGradient(10.0).twin(small, images).net
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return self.net(images) * size

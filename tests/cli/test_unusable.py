@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,15 +129,7 @@ OCCUPIED = (
     "fukusen: The folder photos/dog is not empty and holds no audit (it has '2.png'). Nothing was changed; choose "
     "another --out folder."
 )
-LATER = {
-    "suppliers.py:key": (
-        "An unexpected KeyError stopped the program: 'no such thing'. FUKUSEN_TRACEBACK=1 shows where it comes from."
-    ),
-    "suppliers.py:memory": (
-        "There is not enough memory (MemoryError: too many pictures). Say a smaller --batch, or --device cpu."
-    ),
-    "suppliers.py:ends_later": "The model's own code ended the program (exit code goodbye). Take that out.",
-}
+LATER = {"suppliers.py:ends_later": "The model's own code ended the program (exit code goodbye). Take that out."}
 
 
 def _there(folder: Path) -> set[str]:
@@ -189,6 +182,18 @@ def test_what_ends_an_audit_later_is_said_in_one_line(call: Call, here: Path, sp
     done = call("audit", spec, "photos", "--out", "out", *words)
     assert (done.code, done.out, done.err) == (2, "", f"{GREETING}fukusen: {LATER[spec]}\n")
     assert not (here / "out" / "audit.json").exists()
+
+
+@pytest.mark.parametrize(("spec", "told"), [("key", ""), ("memory", "Memory ran out with 3 images at once")])
+def test_what_fails_for_many_at_once_is_tried_with_fewer(call: Call, here: Path, spec: str, told: str) -> None:
+    """Whether memory ran out or the model's own code stumbles: no image is lost, and memory's limit is said."""
+    (here / "suppliers.py").write_text(SUPPLIERS)
+    words = ("--method", "grad_cam", "--score", "logit", "--quiet", "--json")
+    done = call("audit", f"suppliers.py:{spec}", "photos", "--out", "out", *words)
+    assert done.code == 0, done.err
+    verdict = json.loads(done.out.removeprefix(GREETING))
+    assert (verdict["images"]["audited"], verdict["images"]["failed"]) == (3, 0)
+    assert told in verdict["environment"]["passes"]
 
 
 def test_a_folder_that_holds_something_else_is_refused(refused: Callable[..., list[str]]) -> None:

@@ -23,6 +23,9 @@ CHEAP = {
     "integrated_gradients": Spec.of("integrated_gradients", steps=2),
     "smooth_grad": Spec.of("smooth_grad", samples=2),
     "occlusion": Spec.of("occlusion", grid=2),
+    "rise": Spec.of("rise", masks=4),
+    "score_cam": Spec.of("score_cam", channels=3),
+    "ablation_cam": Spec.of("ablation_cam", channels=5),
     "rsi_grad_cam": Spec.of("rsi_grad_cam", steps=2),
 }
 METHODS: dict[str, Method] = {name: methods.build(CHEAP.get(name, name)) for name in methods.names()}
@@ -245,8 +248,9 @@ def test_maps_are_at_native_resolution(
     subject = subjects(which)
     assert subject.model.layer is not None
     at_layer = subject.model.layer.shape[1:]
-    sides = {"cam": at_layer, "attention": at_layer, "perturbation": (2, 2)}
-    expected = sides.get(METHODS[method].family, subject.model.input_shape[1:])
+    sides = {"cam": at_layer, "attention": at_layer}
+    grid = getattr(METHODS[method], "grid", None)
+    expected = (grid, grid) if grid else sides.get(METHODS[method].family, subject.model.input_shape[1:])
     assert tuple(subject.maps(method, score).shape[1:]) == tuple(expected)
 
 

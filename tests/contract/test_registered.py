@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from fukusen.agreement import agreements
+from fukusen.attacks import attacks
 from fukusen.errors import CallError, UnknownName
 from fukusen.methods import methods
 from fukusen.records import Spec
 from fukusen.registry import Registry, spec_of
 from fukusen.scores import scores
 
-REGISTRIES: tuple[Registry[Any], ...] = (methods, scores, agreements)
+REGISTRIES: tuple[Registry[Any], ...] = (methods, scores, agreements, attacks)
 
 
 def _registered() -> Iterator[Any]:

@@ -397,12 +397,14 @@ def test_the_network_is_left_as_it_was_found_also_after_an_exception() -> None:
     model, images = _model("class"), _images()
     net = model.net.train()
     before, scaled = state(), nn.functional.scaled_dot_product_attention
-    tape = Tape(model, Batch(("a", "b"), images))
+    batch = Batch(("a", "b"), images)
     for method in (AttentionRollout(), AttentionRelevance()):
-        method.maps(tape, [scores.build("log_odds")])
+        method.maps(Tape(model, batch), [scores.build("log_odds")])
+        broken = Tape(model, batch)
+        assert broken.logits.shape[0] == 2
         net.head.weight.data = net.head.weight.data[:, :3]
         with pytest.raises(RuntimeError):
-            method.maps(tape, [scores.build("log_odds")])
+            method.maps(broken, [scores.build("log_odds")])
         net.head.weight.data = torch.tensor(before[1][-2][0], dtype=torch.float64)
     assert state() == before
     assert nn.functional.scaled_dot_product_attention is scaled

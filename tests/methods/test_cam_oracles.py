@@ -368,3 +368,14 @@ def test_bad_parameters_are_refused(make: Callable[[], Method], message: str) ->
     with pytest.raises(CallError) as caught:
         make()
     assert str(caught.value) == message
+
+
+def test_finer_cam_goes_back_for_what_sets_the_class_apart_only() -> None:
+    """Three passes beyond Grad-CAM's own for five scores: two of logits and log-probability have the same start."""
+    model, images = _model(), _images()
+    tape = Tape(model, Batch(("a", "b"), images, torch.tensor(TARGETS)))
+    GradCam().maps(tape, ALL)
+    passes: list[int] = []
+    tape.capture.logits.register_hook(lambda _: passes.append(1))
+    FinerCam().maps(tape, ALL)
+    assert len(passes) == 3

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fukusen.arrays import Batch, Images, Maps, Targets
-from fukusen.methods import FinerCam, FullGrad, Method, XGradCam
+from fukusen.methods import AblationCam, FinerCam, FullGrad, Method, ScoreCam, XGradCam
 from fukusen.methods.biases import Biases
 from fukusen.methods.eigen_cam import projected
 from fukusen.methods.finer_cam import similar
@@ -257,3 +257,43 @@ def test_the_peers_full_grad_misses_what_relu6_cuts(lite0: Classifier, imagenet_
     (found,) = FullGrad().maps(Tape(lite0, Batch(("a", "b"), images, targets)), [Logit()])
     assert not isinstance(found, Undefined)
     torch.testing.assert_close(found.double().sum(dim=(1, 2)).float(), whole, rtol=1e-4, atol=1e-4)
+
+
+def _peer_score_cam(model: Classifier, name: str, images: Images) -> Tensor:
+    targets = [getattr(peer_targets, TARGETS[name])(c) for c in CHOSEN.tolist()]
+    net = copy.deepcopy(model.net)
+    assert model.layer is not None
+    layer = net.get_submodule(model.layer.name)
+    with peer_cams.ScoreCAM(model=net, target_layers=[layer]) as cam:
+        cells = model.run(images, [model.layer], "layer").outputs[model.layer].detach()
+        return torch.as_tensor(cam.get_cam_image(images, layer, targets, cells.numpy(), None, False))
+
+
+@each_target
+def test_score_cam_is_pytorch_grad_cams(name: str) -> None:
+    """The peer leaves the zero image's score out, which its softmax over the channels does not see."""
+    model, images = _model("2"), _images()
+    assert _off(_maps(ScoreCam(), model, name, images), _peer_score_cam(model, name, images)) < RELATIVE
+
+
+def test_score_cam_enlarges_by_areas_and_the_peer_by_corners() -> None:
+    """The peer puts the middle of a corner cell on the corner pixel, so that every mask is stretched a little."""
+    model, images = _model("5"), _images()
+    assert 1e-3 < _off(_maps(ScoreCam(), model, "logit", images), _peer_score_cam(model, "logit", images)) < 0.1
+
+
+@each_target
+def test_ablation_cam_is_pytorch_grad_cams_up_to_its_division(name: str) -> None:
+    """The peer divides each fall by the score; times that it is the same."""
+    model, images = _model("5"), _images()
+    targets = [getattr(peer_targets, TARGETS[name])(c) for c in CHOSEN.tolist()]
+    net = copy.deepcopy(model.net)
+    with torch.no_grad(), peer_cams.AblationCAM(model=net, target_layers=[net[5]], batch_size=8) as cam:
+        cam.activations_and_grads(images)  # the peer keeps its activations for what follows
+        cells = model.net[:6](images).detach()
+        weights = torch.as_tensor(cam.get_cam_weights(images, net[5], targets, cells.numpy(), None))
+    logits = model.net(images).detach()
+    values = logits if name == "logit" else logits.softmax(dim=1)
+    score = values.gather(1, CHOSEN[:, None])
+    expected = torch.einsum("bk,bkhw->bhw", weights * score, cells)
+    assert _off(_maps(AblationCam(), model, name, images), expected) < RELATIVE

@@ -191,15 +191,15 @@ def test_two_threads_guide_at_once() -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_network_is_refused() -> None:
-    """Its ReLUs are out of sight: not even captum's plain gradient, but a reason."""
+def test_a_compiled_part_runs_uncompiled() -> None:
+    """So that its ReLUs are in sight."""
     model = _model(F.relu)
+    (expected,) = GuidedBackprop().maps(_tape(model), [Logit()])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the compiler's own parts say
-        compiled = torch.compile(model.net.conv0, backend="aot_eager")
-        model.net.conv0 = nn.Sequential(compiled)
+        model.net.conv0 = nn.Sequential(torch.compile(model.net.conv0, backend="aot_eager"))
         (found,) = GuidedBackprop().maps(_tape(model), [Logit()])
-    assert found == Undefined("a part of the network is compiled, so its ReLUs cannot be seen")
+    assert torch.equal(found, expected)
 
 
 class _Apart(nn.Module):
@@ -256,3 +256,19 @@ def test_captum_gives_the_plain_gradient_where_it_sees_no_relu(act: Act) -> None
     found = _maps(GuidedBackprop(), tape, "logit")
     _assert_same(found, torch.stack(expected), 1e-6)
     assert float((found - peer).abs().max() / peer.abs().max()) > 0.1
+
+
+def test_the_family_shares_its_passes() -> None:
+    """Guided Grad-CAM takes what guided backpropagation has brought back."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    model = wrap(net.eval(), input_size=(3, 8, 8), head="softmax")
+    tape = Tape(model, Batch(("a",), torch.rand(1, 3, 8, 8)))
+    backward: list[int] = []
+    wanted = [scores.build(name) for name in ("logit", "log_odds", "probability")]
+    GradCam().maps(tape, wanted)
+    tape.capture.logits.register_hook(lambda _: backward.append(1))
+    GuidedBackprop().maps(tape, wanted)
+    assert len(backward) == 2
+    GuidedGradCam().maps(tape, wanted)
+    assert len(backward) == 2

@@ -241,3 +241,24 @@ def test_lrp_refuses_a_bad_epsilon() -> None:
     with pytest.raises(CallError) as caught:
         Lrp(epsilon=0.0)
     assert str(caught.value) == "The 'epsilon' parameter of Lrp must be a number > 0. Got 0.0 instead."
+
+
+def test_a_network_that_lets_no_gradient_back_has_no_relevance() -> None:
+    """Said, and not an error of a library's."""
+
+    class Closed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(
+                nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                values: Tensor = self.net(x)
+                return values
+
+    model = wrap(Closed().eval(), input_size=(3, 12, 12), head="softmax")
+    tape = Tape(model, Batch(("a",), torch.rand(1, 3, 12, 12)), at_input=False)
+    found = Lrp().maps(tape, [scores.build("logit")])
+    assert found == [Undefined("no gradient comes back from the network's outputs, so no relevance does")]

@@ -203,7 +203,7 @@ def test_a_manipulated_network_stays_manipulated(
 ) -> None:
     """Also where the manipulation reads the output of a convolution that could have been folded."""
     honest = _wrapped(_Net(), layer)
-    twin = attack.twin(honest)
+    twin = attack.twin(honest, images)
     engine = _engine(twin, images)
     assert _off(_gradient(engine, images), _gradient(twin, images)) < 1e-4
     assert _off(_gradient(engine, images), _gradient(honest, images)) > 0.3

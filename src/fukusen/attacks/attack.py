@@ -2,86 +2,108 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
-from fukusen.arrays import Images
+from jaxtyping import Float
+from torch import Tensor
+
+from fukusen.arrays import Images, Targets
+from fukusen.attacks.pixels import pixels_of
+from fukusen.errors import CallError
 from fukusen.models import Classifier
 from fukusen.registry import Registry
+from fukusen.twins import AlteredImages, Progress, Twin, measured, twin_of
 
-
-@dataclass(frozen=True)
-class Promise:
-    """How well a twin keeps the predictions of the model it was made from, as measured.
-
-    Args:
-        tolerance: the largest change of any probability that was promised.
-        largest_change: the largest change of any probability that was found, 0 to 1.
-        flips: how many predictions changed.
-        images: on how many images it was measured.
-    """
-
-    tolerance: float
-    largest_change: float
-    flips: int
-    images: int
-
-    @property
-    def kept(self) -> bool:
-        """Whether the promise held on every image."""
-        return self.flips == 0 and self.largest_change <= self.tolerance
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Twin(Classifier):
-    """A changed model, to be explained like any other.
-
-    Args:
-        promise: what was promised about its predictions, and what was measured.
-    """
-
-    promise: Promise
+Family = Literal["logits", "value", "weights", "training", "inputs"]
+Track = Literal["inner", "outer"]
+Picture = Float[Tensor, "h w"]
 
 
 @runtime_checkable
 class Attack(Protocol):
-    """A way to change a model; a frozen dataclass whose fields are its parameters.
+    """A way to redraw heatmaps; a frozen dataclass whose fields are its parameters.
 
-    ``threat``: who could do this and how, in one sentence. ``fools``: the scores whose maps it should redraw.
+    ``family``: what is changed: a number added to all ``logits``, a ``value`` whose gradient lies, the ``weights`` with
+    the function kept, the weights by ``training``, or the ``inputs``. ``threat``: who could do this and how, in one
+    sentence. ``track`` and ``fools``: whose maps it should redraw, and in which scores. ``tolerance``: the largest
+    change of a probability that it promises.
+
+    Every attack is a ``ModelAttack`` or an ``ImageAttack``. Facts given only where they differ from the usual:
+    ``flips_allowed``, the share of predicted classes that may change (0); ``needs_images = True`` where the attacker
+    works on images like the user's, which noise cannot stand for; ``goal(height, width)``, where the attacker wants
+    maps to be hot, see `goal_of`.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
+    family: ClassVar[Family]
     threat: ClassVar[str]
+    track: ClassVar[Track]
     fools: ClassVar[tuple[str, ...]]
     tolerance: ClassVar[float]
 
-    def twin(self, model: Classifier) -> Classifier:
-        """A changed copy; the model given is not touched."""
+
+@runtime_checkable
+class ModelAttack(Attack, Protocol):
+    """An attack that changes the model."""
+
+    def twin(self, model: Classifier, images: Images, progress: Progress | None = None) -> Classifier:
+        """A changed copy; the model given is not touched.
+
+        Args:
+            model: the model.
+            images: preprocessed images that the attacker has, shape (b, c, h, w); most attacks need none.
+            progress: called with (done, total, phase) where it takes long.
+        """
+        ...
+
+
+@runtime_checkable
+class ImageAttack(Attack, Protocol):
+    """An attack that changes the images. ``budget`` is how far any pixel may move, in 255ths of its range."""
+
+    budget: float
+
+    def altered(self, model: Classifier, images: Images, targets: Targets, progress: Progress | None = None) -> Images:
+        """Changed copies of the images (b, c, h, w), for the predicted classes ``targets`` (b,)."""
         ...
 
 
 attacks: Registry[Attack] = Registry("attack")
 
 
-def verified(attack: Attack, model: Classifier, images: Images) -> Twin:
-    """The attack's twin with its promise measured.
+def goal_of(attack: Attack, height: int, width: int) -> Picture | None:
+    """Where the attacker wants maps of this many cells to be hot: 0 to 1, shape (h, w); None where nowhere special."""
+    goal = getattr(attack, "goal", None)
+    return None if goal is None else goal(height, width)
+
+
+def needs_images(attack: Attack | type[Attack]) -> bool:
+    """Whether the attack works on images like the user's, which noise cannot stand for."""
+    return bool(getattr(attack, "needs_images", False)) or isinstance(attack, ImageAttack)
+
+
+def verified(
+    attack: Attack, model: Classifier, images: Images, progress: Progress | None = None
+) -> Twin | AlteredImages:
+    """What the attack makes of the model or of the images, with its promise measured.
 
     Args:
         attack: what to do.
         model: the model, left as it is.
-        images: preprocessed images to measure the promise on, shape (b, c, h, w).
+        images: preprocessed images, given to the attack and to measure the promise on, shape (b, c, h, w).
+        progress: called with (done, total, phase) where it takes long.
 
     Returns:
-        The twin; ``twin.promise.kept`` says whether its predictions are the model's.
+        The twin, or the altered images; ``promise.kept`` says whether the predictions are the model's.
     """
-    made = attack.twin(model)
-    before, after = (one.probabilities(one.logits(images)) for one in (model, made))
-    promise = Promise(
-        tolerance=attack.tolerance,
-        largest_change=float((before - after).abs().max()),
-        flips=int((before.argmax(dim=1) != after.argmax(dim=1)).sum()),
-        images=len(images),
-    )
-    parts = (made.net, made.head, made.classes, made.layer, made.input_shape, made.preprocess, made.spec, made.notes)
-    return Twin(*parts, promise=promise)
+    images = images.to(model.device, model.dtype)
+    flips = float(getattr(attack, "flips_allowed", 0.0))
+    if isinstance(attack, ModelAttack):
+        return twin_of(model, attack.twin(model, images, progress), images, attack.tolerance, flips)
+    if not isinstance(attack, ImageAttack):
+        raise CallError(f"The attack {attack.name!r} has neither a method 'twin' nor 'altered' and a 'budget'.")
+    changed = attack.altered(model, images, model.logits(images).argmax(dim=1), progress)
+    promise = measured((model, images), (model, changed), attack.tolerance, flips)
+    budget = float(attack.budget * pixels_of(model, images).level.max())
+    return AlteredImages(changed, float((changed - images).abs().max()), budget, promise)

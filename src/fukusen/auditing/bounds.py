@@ -66,6 +66,55 @@ _ALWAYS = (
 )
 
 
+REDRAWN = Bound(
+    "redrawn",
+    0.9,
+    "median structural similarity; below it people see another heatmap, and who can move it so far can mislead",
+)
+
+_COMPARED = (
+    Bound(
+        "same_probabilities",
+        1e-4,
+        "largest change of any probability; float32 against float64 and an ONNX export move one by up to 2e-6, and "
+        "float32 logits with a large number added to them by up to 1e-4",
+    ),
+    Bound(
+        "near_total_variation",
+        0.05,
+        "mean total variation of the probabilities: one part in twenty of a decision; on the demo network, 8-bit "
+        "weights of the last layer move 0.006 and of all layers 0.04, noise of a fiftieth of the weights 0.11",
+    ),
+    Bound(
+        "near_flips",
+        0.01,
+        "share of images with another predicted class; of fewer than a hundred images, none",
+    ),
+    Bound(
+        "same_maps",
+        0.999,
+        "median cosine over the images; above 0.99999 for float64 and for an ONNX export of the same network, 0.99997 "
+        "for centred logits, 0.93 to 0.99 for a corner shift that is too faint to see in half of the methods",
+    ),
+    Bound(
+        "same_maps_image",
+        0.99,
+        "cosine on one image; the worst for float64 and for an ONNX export is 0.9995, at the pixels, where kinks of "
+        "ReLUs meet rounding",
+    ),
+)
+
+
+def comparison_bounds() -> dict[str, Bound]:
+    """The bounds that two models are compared by, by name.
+
+    Example:
+        >>> comparison_bounds()["same_probabilities"].value
+        0.0001
+    """
+    return {bound.name: bound for bound in _COMPARED}
+
+
 def bounds_for(classes: int) -> dict[str, Bound]:
     """The bounds for a network with so many classes, by name.
 

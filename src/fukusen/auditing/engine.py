@@ -12,6 +12,7 @@ from fukusen.arrays import Batch
 from fukusen.auditing.panel import GRID, Panel, panel_of
 from fukusen.auditing.plan import Plan, Tasks
 from fukusen.checks import Check, Sight, checks
+from fukusen.methods import layers_of
 from fukusen.models import Classifier
 from fukusen.models.engine import Engine
 from fukusen.records import Measurement, Undefined
@@ -62,7 +63,8 @@ def examine(classifier: Classifier, batch: Batch, tasks: Tasks) -> Examined:
     """
     methods, scores = tasks.build_methods(), tasks.plan.build_scores()
     at_input = any(method.at_input for method in methods)
-    tape = Tape(classifier, batch, at_input=at_input)
+    layers = layers_of(methods, classifier)
+    tape = Tape(classifier, batch, layers=layers, at_input=at_input)
     good = tape.logits.isfinite().all(dim=1).cpu()
     failures = {
         item: "the model returns NaN or infinite numbers for it"
@@ -73,7 +75,7 @@ def examine(classifier: Classifier, batch: Batch, tasks: Tasks) -> Examined:
     if not items:
         return Examined((), failures, (), (), (), {})
     if failures:
-        tape = Tape(classifier, Batch(items, batch.images[good]), at_input=at_input)
+        tape = Tape(classifier, Batch(items, batch.images[good]), layers=layers, at_input=at_input)
     panel = panel_of(tape, methods, scores)
     own = classifier.probabilities(panel.logits).gather(1, panel.targets[:, None])[:, 0]
     return Examined(

@@ -16,7 +16,7 @@ from fukusen.auditing.rows import row_of
 from fukusen.auditing.suspicions import MODEL_SUSPICIONS, Case, image_findings
 from fukusen.checks import Check, checks
 from fukusen.checks.truth import NEARBY
-from fukusen.methods import methods
+from fukusen.methods import methods, resolution_of
 from fukusen.models import INPUT, Classifier
 from fukusen.records import SEVERITIES, Finding, ItemResult, Measurement, Undefined
 
@@ -60,7 +60,7 @@ def judge(
 
     Args:
         plan: what was asked.
-        model: asked only which checks apply to it.
+        model: asked which checks apply to it, and where its maps are read.
         facts: about the model.
         results: what became of each image.
         measurements: everything measured under the plan.
@@ -78,7 +78,7 @@ def judge(
     return Judgement(
         status=_status(findings, looked, queue, results),
         findings=tuple(findings),
-        panel=tuple(_panel(plan, facts, case, findings)),
+        panel=tuple(_panel(plan, model, facts, case, findings)),
         checks=tuple(looked),
         queue=tuple(queue),
         agreement=_agreement(case.evidence),
@@ -90,10 +90,14 @@ def _gravest_first(finding: Finding) -> tuple[float, str, str, str]:
     return -finding.priority, finding.item or "", finding.check, finding.method or ""
 
 
-def _panel(plan: Plan, facts: ModelFacts, case: Case, findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    made = [methods.build(spec) for spec in plan.methods]
-    pairs = [(method, score) for method in made for score in plan.build_scores()]
-    rows = [row_of(case, facts, findings, pair) for pair in pairs]
+def _panel(
+    plan: Plan, model: Classifier, facts: ModelFacts, case: Case, findings: Sequence[Finding]
+) -> list[dict[str, Any]]:
+    rows = []
+    for method in (methods.build(spec) for spec in plan.methods):
+        cells = resolution_of(method, model)
+        told = {"resolution": None if cells is None else list(cells)}
+        rows += [{**row_of(case, facts, findings, (method, score)), **told} for score in plan.build_scores()]
     return [row for row in rows if row["measured_on"] or row["undefined"]]
 
 
@@ -188,6 +192,7 @@ def _agreement(evidence: Evidence) -> dict[str, Any] | None:
         return None
     order = sorted(rows, key=lambda row: COMPARED_SCORES.index(row.rpartition("/")[2]))
     values = [[1.0 if a == b else middle(pairs.get((a, b)) or pairs.get((b, a)) or {}) for b in order] for a in order]
-    named = [dict(zip(("method", "score"), row.split("/"), strict=True)) for row in order]
+    # A layer's name in a method's may hold a stroke, a score's name does not.
+    named = [{"method": method, "score": score} for method, _, score in (row.rpartition("/") for row in order)]
     images = max((len(numbers) for numbers in pairs.values()), default=0)
     return {"measure": AGREEMENT, "images": images, "rows": named, "values": values}

@@ -13,7 +13,7 @@ from torch import Tensor
 from fukusen.agreement import Agreement, Pairs, agreements, heatmaps
 from fukusen.arrays import Batch, Logits, Maps, Targets
 from fukusen.errors import CallError, UnknownName, require
-from fukusen.methods import Explained, Method
+from fukusen.methods import Explained, Method, layers_of
 from fukusen.models import Classifier
 from fukusen.models.preprocessing import as_seen
 from fukusen.pictures import Cell, Sheet, contact_sheet, weight_of
@@ -138,7 +138,8 @@ def explain(classifier: Classifier, batch: Batch, methods: Sequence[Method], sco
     Returns:
         The panel.
     """
-    tape = Tape(classifier, batch, at_input=any(method.at_input for method in methods))
+    at_input = any(method.at_input for method in methods)
+    tape = Tape(classifier, batch, layers=layers_of(methods, classifier), at_input=at_input)
     return panel_of(tape, methods, scores)
 
 

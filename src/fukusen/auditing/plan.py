@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from fukusen.checks import Check, checks
 from fukusen.errors import PlanError, require
-from fukusen.methods import Method, methods
+from fukusen.methods import Method, also_at, methods
 from fukusen.records import Spec, digest_of
 from fukusen.registry import Registry, spec_of
 from fukusen.scores import Score, scores
@@ -144,10 +144,33 @@ def built(registry: Registry[T], specs: Sequence[str | Spec] | str | Spec) -> li
     return list(found.values())
 
 
+def panel_methods(
+    budget: Budget, asked: Sequence[str | Spec] | None = None, layers: Sequence[str] = ()
+) -> list[Method]:
+    """The methods of a panel: those of the standard panel that the budget has, or those that are named.
+
+    Args:
+        budget: ``quick``, ``standard`` or ``deep``.
+        asked: names or specs; None for the standard panel.
+        layers: further layers of the network at which every method that reads a layer is read, too.
+
+    Raises:
+        UnknownName: a name that is not registered.
+        CallError: an unknown budget.
+    """
+    require(budget in BUDGETS, "audit", "budget", f"one of {', '.join(BUDGETS)}", budget)
+    if asked is not None:
+        return also_at(built(methods, asked), layers)
+    chosen = [methods.build(name) for name in STANDARD_METHODS]
+    if budget == "quick":
+        chosen = [method for method in chosen if method.single_pass or method.name in QUICK_EXTRAS]
+    return also_at(chosen, layers)
+
+
 def make_plan(
     budget: Budget = "standard",
     *,
-    methods_asked: Sequence[str | Spec] | None = None,
+    methods_asked: Sequence[str | Spec | Method] | None = None,
     scores_asked: Sequence[str | Spec] | None = None,
     seed: int = 0,
     batch: int = 16,
@@ -157,7 +180,7 @@ def make_plan(
     Args:
         budget: ``quick``: the panel's single-pass methods on every image, behaviour on four; ``standard``: the whole
             panel, its costly methods on a random sample of 32 images; ``deep``: the whole panel on every image.
-        methods_asked: names or specs; default: those of the standard panel that the budget has.
+        methods_asked: names, specs or methods; default: those of the standard panel that the budget has.
         scores_asked: names or specs; default: those of the standard panel.
         seed: from which every random choice follows.
         batch: how many images are taken at once.
@@ -167,14 +190,10 @@ def make_plan(
         CallError: an unknown budget, or a bad batch.
         PlanError: nothing is left to do.
     """
-    require(budget in BUDGETS, "audit", "budget", f"one of {', '.join(BUDGETS)}", budget)
     require(isinstance(batch, int) and batch >= 1, "audit", "batch", "an int >= 1", batch)
-    if methods_asked is None:
-        chosen = [methods.build(name) for name in STANDARD_METHODS]
-        if budget == "quick":
-            chosen = [method for method in chosen if method.single_pass or method.name in QUICK_EXTRAS]
-    else:
-        chosen = built(methods, methods_asked)
+    chosen = panel_methods(
+        budget, None if methods_asked is None else [spec_of(methods.build(one)) for one in methods_asked]
+    )
     wanted = built(scores, STANDARD_SCORES if scores_asked is None else scores_asked)
     if not chosen or not wanted:
         raise PlanError("An audit needs at least one method and one score.")

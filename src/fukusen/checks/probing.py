@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -12,11 +13,14 @@ from fukusen.arrays import Images, Targets
 from fukusen.errors import ModelError
 from fukusen.models import Capture, Classifier, Layer
 from fukusen.models.classifier import Edit, Reach
+from fukusen.models.memory import ran_out
 from fukusen.scores import LogOdds, cotangent_of, value_of
 from fukusen.tape import Tape
 
 _SAME = 1e-3
 _ENTRIES_AT_ONCE = 2**23
+# Whether a network takes more rows behind a layer than in front of it; asked once for all of its images.
+_FANNING: WeakKeyDictionary[Classifier, dict[Layer, bool]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,16 +84,19 @@ class Probe:
         def twice(output: Tensor) -> Tensor:
             return torch.cat([output, output])
 
-        key = (layer, "fans out")
-        known: dict[object, bool] = self.__dict__.setdefault("_known", {})
-        if key not in known:
+        known = _FANNING.setdefault(self.model, {})
+        if layer not in known:
             plain = self.model.logits(self.image)
             try:
                 fanned = self.model.run(self.image, edits={layer: twice}).logits
-                known[key] = fanned.shape[0] == 2 and torch.allclose(fanned, plain.expand(2, -1), rtol=1e-5, atol=1e-6)
-            except (RuntimeError, ModelError, ValueError, IndexError):
-                known[key] = False
-        return known[key]
+                known[layer] = fanned.shape[0] == 2 and torch.allclose(
+                    fanned, plain.expand(2, -1), rtol=1e-5, atol=1e-6
+                )
+            except (RuntimeError, ModelError, ValueError, IndexError) as error:
+                if ran_out(error):
+                    raise
+                known[layer] = False
+        return known[layer]
 
 
 def probe_of(classifier: Classifier, tape: Tape, number: int) -> Probe:
@@ -109,7 +116,9 @@ def _faithful_double(classifier: Classifier, tape: Tape, number: int) -> Classif
     try:
         double = classifier.in_double()
         exact = double.logits(tape.batch.images[number : number + 1])
-    except (ModelError, RuntimeError, TypeError):
+    except (ModelError, RuntimeError, TypeError) as error:
+        if ran_out(error):
+            raise
         return None
     near = tape.logits[number].double()
     same = torch.allclose(exact[0], near, rtol=_SAME, atol=_SAME * float((near - near.mean()).abs().max() + 1e-9))

@@ -144,7 +144,7 @@ class GradientTruth:
         steps = STEPS if probe.is_double else (STEPS[0] * _SINGLE_FACTOR,)
         claimed = torch.einsum("nchw,chw->n", moves, gradient)
         scale = float(tape.logits[number].abs().max())
-        return slope_error(claimed, log_odds, probe, scale, steps), self._along(probe, layer, scale)
+        return slope_error(claimed, log_odds, probe, scale, steps), self._along(probe, layer, activation, scale)
 
     def _moves(self, gradient: Tensor, values: Tensor) -> Tensor:
         """Along the gradient, along the values, and random ones in proportion to these; all of the values' size."""
@@ -156,9 +156,8 @@ class GradientTruth:
         unit: Tensor = moves / sizes.clamp_min(torch.finfo(moves.dtype).tiny)
         return unit.mul(values.norm())
 
-    def _along(self, probe: Probe, layer: Layer, scale: float) -> Value:
+    def _along(self, probe: Probe, layer: Layer, activation: Tensor, scale: float) -> Value:
         """The change from (1 - r) A to (1 + r) A against the slopes in between, relative to the mass of all blocks."""
-        activation = probe.activation(layer)
         nodes, weights = np.polynomial.legendre.leggauss(POINTS)
         scales = torch.as_tensor(nodes * REACH).to(activation)
         slopes = probe.slopes(layer, scales[:, None, None, None] * activation)

@@ -40,22 +40,14 @@ FAIL_ON = ("attention", "fail", "never")
 def audit(
     context: typer.Context,
     model: options.Model,
-    images: Annotated[
-        str,
-        typer.Argument(
-            metavar="IMAGES",
-            help="A folder (its sub-folders are labels), a glob in quotes, a CSV or Parquet file with a column "
-            "path, or demo.",
-            show_default=False,
-        ),
-    ],
+    images: options.Images,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder for the results.", show_default=False)],
     budget: Annotated[
         str, typer.Option("--budget", metavar="quick|standard|deep", help="How much is computed.")
     ] = "standard",
     weights: options.Weights = None,
     classes: options.Classes = None,
-    layer: options.Layer = None,
+    layer: options.Layers = None,
     head: options.HeadKind = None,
     method: options.Methods = None,
     score: options.Scores = None,
@@ -75,7 +67,9 @@ def audit(
     """Audit a model's heatmaps on pictures, into a verdict, a queue for people and a report."""
     options.known("--fail-on", fail_on, FAIL_ON)
     load = partial(options.loaded, model, weights, classes, layer, head, device, trust=trust)
-    call = _Call(images, out, budget, method or None, score or None, seed, batch, _command(context.obj))
+    call = _Call(
+        images, out, budget, method or None, score or None, (layer or [])[1:], seed, batch, _command(context.obj)
+    )
     try:
         with results_kept_apart():
             done = call.carried_out(load, quiet=quiet)
@@ -115,6 +109,7 @@ class _Call:
     budget: str
     methods: list[str] | None
     scores: list[str] | None
+    layers: list[str]
     seed: int
     batch: int
     command: str | None
@@ -123,10 +118,12 @@ class _Call:
         """The audit; what costs least is checked first, and what was understood is said before the work begins."""
         import fukusen
         from fukusen.auditing import BUDGETS, make_plan
+        from fukusen.auditing.plan import panel_methods
         from fukusen.runner import items_of
 
         budget = cast("Budget", options.known("budget", self.budget, BUDGETS))
-        plan = make_plan(budget, methods_asked=self.methods, scores_asked=self.scores, seed=self.seed, batch=self.batch)
+        chosen = panel_methods(budget, self.methods, self.layers)
+        plan = make_plan(budget, methods_asked=chosen, scores_asked=self.scores, seed=self.seed, batch=self.batch)
         items = items_of(self.images)
         model = load()
         if not quiet:
@@ -139,6 +136,7 @@ class _Call:
                 budget=budget,
                 methods=self.methods,
                 scores=self.scores,
+                layers=self.layers,
                 seed=self.seed,
                 batch=self.batch,
                 command=self.command,

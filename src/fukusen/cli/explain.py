@@ -53,7 +53,7 @@ def explain(
     force: Annotated[bool, typer.Option("--force", metavar="", help="Write over a picture that is there.")] = False,
     weights: options.Weights = None,
     classes: options.Classes = None,
-    layer: options.Layer = None,
+    layer: options.Layers = None,
     head: options.HeadKind = None,
     device: options.Device = None,
     trust: options.Trust = False,
@@ -62,7 +62,7 @@ def explain(
     """Draw the heatmaps of one image by several methods in several scores, as one picture."""
     load = partial(options.loaded, model, weights, classes, layer, head, device, trust=trust)
     with results_kept_apart():
-        explained, path = _drawn(load, image, target, (method or None, score or None), (out, force))
+        explained, path = _drawn(load, image, target, (method or None, score or None, (layer or [])[1:]), (out, force))
     if as_json:
         show_json({**explained.as_json(), "picture": str(path)})
     else:
@@ -100,7 +100,7 @@ def _drawn(
     load: Callable[[], Classifier],
     image: str,
     target: str | None,
-    panel: tuple[list[str] | None, list[str] | None],
+    panel: tuple[list[str] | None, list[str] | None, list[str]],
     place: tuple[Path | None, bool],
 ) -> tuple[Explained, Path]:
     """The maps, and the picture that they were drawn into; whether that can be written is looked at first."""

@@ -155,7 +155,12 @@ class Explained:
 
 
 def explained(
-    model: Classifier, item: Item, target: int | None, methods: Sequence[str] | None, scores: Sequence[str] | None
+    model: Classifier,
+    item: Item,
+    target: int | None,
+    methods: Sequence[str] | None,
+    scores: Sequence[str] | None,
+    layers: Sequence[str] = (),
 ) -> Explained:
     """The maps of one image.
 
@@ -165,11 +170,12 @@ def explained(
         target: index of the class to explain; None: the predicted one.
         methods: their names; None: all.
         scores: their names; None: all.
+        layers: further layers at which the methods that read one are read, too.
 
     Raises:
         FukusenError: the picture cannot be read, or a name is unknown.
     """
-    panel = fukusen.explain(model, [item.path], targets=target, methods=methods, scores=scores)
+    panel = fukusen.explain(model, [item.path], targets=target, methods=methods, scores=scores, layers=layers)
     told = (model.head, panel.logits, panel.targets)
     leaks = {name: round(float(leak_of(score, *told)[0]), 9) for name, score in panel.scores.items()}
     rows = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +22,15 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+Images = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGES",
+        help="A folder (its sub-folders are labels), a glob in quotes, a CSV or Parquet file with a column "
+        "path, or demo.",
+        show_default=False,
+    ),
+]
 Weights = Annotated[
     Path | None,
     typer.Option("--weights", metavar="FILE", help="Weights for an architecture: safetensors, or a plain checkpoint."),
@@ -29,9 +38,13 @@ Weights = Annotated[
 Classes = Annotated[
     Path | None, typer.Option("--classes", metavar="FILE", help="Class names: a text file, one name a line.")
 ]
-Layer = Annotated[
-    str | None,
-    typer.Option("--layer", metavar="NAME", help="Where class activation maps are read; found unless said."),
+Layers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        metavar="NAME",
+        help="Where class activation maps are read; found unless said. Repeat to read them at further layers, too.",
+    ),
 ]
 HeadKind = Annotated[
     str | None,
@@ -98,13 +111,13 @@ def loaded(
     spec: str,
     weights: Path | None,
     classes: Path | None,
-    layer: str | None,
+    layers: Sequence[str] | None,
     head: str | None,
     device: str | None,
     *,
     trust: bool,
 ) -> Classifier:
-    """The model as the options describe it.
+    """The model as the options describe it, its own layer the first of those that are named.
 
     Raises:
         FukusenError: it cannot be loaded or understood; the message says what to do.
@@ -118,4 +131,6 @@ def loaded(
     from fukusen.models.heads import KINDS
 
     kind = None if head is None else cast(Kind, known("head", head, KINDS))
-    return fukusen.load(spec, weights=weights, classes=names, layer=layer, head=kind, device=device, trust=trust)
+    return fukusen.load(
+        spec, weights=weights, classes=names, layer=layers[0] if layers else None, head=kind, device=device, trust=trust
+    )

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from fukusen.cli import audit, explain, listing, report
+from fukusen.cli import attack, audit, compare, explain, listing, repair, report
 from fukusen.cli.output import complain, plain, show, survive_any_text
 from fukusen.errors import FukusenError
 
@@ -29,7 +29,10 @@ Exit codes: 0 done; 1 done, and the status is not better than --fail-on; 2 the c
 
 app = typer.Typer(name="fukusen", add_completion=False, pretty_exceptions_enable=False)
 app.command("audit", epilog=audit.EXAMPLES)(audit.audit)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("explain", epilog=explain.EXAMPLES)(explain.explain)
+app.command("repair", epilog=repair.EXAMPLES)(repair.repair)
+app.command("attack", epilog=attack.EXAMPLES)(attack.attack)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("list", epilog=listing.EXAMPLES)(listing.list_names)
 

@@ -21,11 +21,13 @@ class Told:
 
     Args:
         quiet: whether to say nothing at all.
+        unit: what is counted, in the plural.
     """
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, unit: str = "images") -> None:
         console = Console(stderr=True)
         self._quiet = quiet
+        self._unit = unit
         self._bar = None if quiet or not console.is_terminal else _bar(console)
         self._task = None if self._bar is None else self._bar.add_task("loading", total=None, speed="")
         self._past: deque[tuple[float, int]] = deque()
@@ -46,8 +48,8 @@ class Told:
         """Tell how far it is.
 
         Args:
-            done: images that are finished.
-            total: images in all.
+            done: how many are finished.
+            total: how many there are.
             message: what is being done.
         """
         if self._quiet:
@@ -61,15 +63,15 @@ class Told:
             self._bar.update(self._task, description=message, completed=done, total=total, speed=speed)
         elif done >= total or now - self._said >= EVERY:
             self._said = now
-            say(f"{message}: {done} of {total} images{', ' if speed else ''}{speed}")
+            say(f"{message}: {done} of {total} {self._unit}{', ' if speed else ''}{speed}")
 
     def _speed(self, left: int) -> str:
-        """Images a second over the last minute, and the time that the rest will take at that rate."""
+        """How many a second over the last minute, and the time that the rest will take at that rate."""
         (began, before), (now, done) = self._past[0], self._past[-1]
         if done <= before or now <= began:
             return ""
         rate = (done - before) / (now - began)
-        shown = f"{rate:.1f} images/s" if rate >= 0.1 else f"{60 * rate:.1f} images/min"
+        shown = f"{rate:.1f} {self._unit}/s" if rate >= 0.1 else f"{60 * rate:.1f} {self._unit}/min"
         return f"{shown}, about {duration(left / rate)} left" if left > 0 else shown
 
 

@@ -1,5 +1,6 @@
 """A tape and a score in, one signed map per image out."""
 
+from fukusen.methods.ablation import AblationCam, ScoreCam
 from fukusen.methods.attention import AttentionRelevance, AttentionRollout
 from fukusen.methods.cam import GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
 from fukusen.methods.deep_lift import DeepLift
@@ -9,13 +10,27 @@ from fukusen.methods.finer_cam import FinerCam
 from fukusen.methods.full_grad import FullGrad
 from fukusen.methods.gradients import Gradient, InputXGradient
 from fukusen.methods.guided import GuidedBackprop, GuidedGradCam
-from fukusen.methods.method import Explained, Method, Reading, is_class_agnostic, leak_share, methods
+from fukusen.methods.method import (
+    AtLayer,
+    Explained,
+    Method,
+    Reading,
+    also_at,
+    is_class_agnostic,
+    layers_of,
+    leak_share,
+    methods,
+    resolution_of,
+)
 from fukusen.methods.paths import IntegratedGradients, SmoothGrad
 from fukusen.methods.perturbation import Occlusion
+from fukusen.methods.random_masks import Rise
 from fukusen.methods.relevance import Lrp
 from fukusen.methods.rsi_grad_cam import RsiGradCam
 
 __all__ = [
+    "AblationCam",
+    "AtLayer",
     "AttentionRelevance",
     "AttentionRollout",
     "DeepLift",
@@ -38,10 +53,15 @@ __all__ = [
     "Method",
     "Occlusion",
     "Reading",
+    "Rise",
     "RsiGradCam",
+    "ScoreCam",
     "SmoothGrad",
     "XGradCam",
+    "also_at",
     "is_class_agnostic",
+    "layers_of",
     "leak_share",
     "methods",
+    "resolution_of",
 ]

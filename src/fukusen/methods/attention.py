@@ -123,7 +123,7 @@ class AttentionRollout:
     family: ClassVar[Family] = "attention"
     reading: ClassVar[Reading] = "positive"
     source: ClassVar[str] = "abnar2020quantifying"
-    cost: ClassVar[str] = "1 forward pass"
+    cost: ClassVar[str] = "1 forward pass, shared by the family"
     fits: ClassVar[str] = "vision transformers whose tokens all see each other"
     single_pass: ClassVar[bool] = False
     at_input: ClassVar[bool] = False
@@ -133,7 +133,7 @@ class AttentionRollout:
         """Maps (b, h, w) at the resolution of the tokens, as shares of 1; one tensor for all scores."""
         if not scores:
             return []
-        opened = _opened(tape)
+        opened = tape.once("attention", lambda: _opened(tape))
         if isinstance(opened, Undefined):
             return [opened] * len(scores)
         rows = opened.start
@@ -160,7 +160,7 @@ class AttentionRelevance:
     family: ClassVar[Family] = "attention"
     reading: ClassVar[Reading] = "positive"
     source: ClassVar[str] = "chefer2021generic"
-    cost: ClassVar[str] = "1 forward and 3 backward passes"
+    cost: ClassVar[str] = "1 forward pass, shared by the family, and 3 backward passes"
     fits: ClassVar[str] = "vision transformers whose tokens all see each other"
     single_pass: ClassVar[bool] = False
     at_input: ClassVar[bool] = False
@@ -169,7 +169,7 @@ class AttentionRelevance:
         """Maps (b, h, w) at the resolution of the tokens; proportional scores share one backward pass."""
         if not scores:
             return []
-        opened = _opened(tape)
+        opened = tape.once("attention", lambda: _opened(tape))
         if isinstance(opened, Undefined):
             return [opened] * len(scores)
         start = opened.start

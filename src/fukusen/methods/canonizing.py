@@ -203,6 +203,8 @@ def prepare(net: nn.Module, images: Images) -> Prepared | Undefined:
     except Exception as error:  # noqa: BLE001 - whatever a network's own copying raises
         return Undefined(f"the network cannot be copied ({error})")
     seen, raw = _look(twin, images)
+    if not raw.requires_grad:
+        return Undefined("no gradient comes back from the network's outputs, so no relevance does")
     reason = _reason(twin, seen, raw)
     if reason:
         return Undefined(reason)

@@ -10,13 +10,15 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from fukusen.arrays import Logits, Targets
+from fukusen.arrays import Cotangents, Logits, Maps, Targets
 from fukusen.errors import require
 from fukusen.methods.cam import NO_LAYER, GradCam
 from fukusen.methods.method import Explained, Family, Reading, Track, methods
 from fukusen.records import Undefined
-from fukusen.scores import Score
+from fukusen.scores import Score, cotangent_of, zero_sum
 from fukusen.tape import Tape
+
+_SAME = 1e-10
 
 
 def similar(logits: Logits, targets: Targets, count: int) -> Int64[Tensor, "b n"]:
@@ -53,7 +55,7 @@ class FinerCam:
     family: ClassVar[Family] = "cam"
     reading: ClassVar[Reading] = "positive"
     source: ClassVar[str] = "zhang2025finercam"
-    cost: ClassVar[str] = "the tape's own passes, and 3 for each reference, back to the layer"
+    cost: ClassVar[str] = "the tape's own passes, and 3 more, back to the layer"
     fits: ClassVar[str] = "any network with rows and columns"
     single_pass: ClassVar[bool] = True
     at_input: ClassVar[bool] = False
@@ -75,19 +77,37 @@ class FinerCam:
 
     def maps(self, tape: Tape, scores: Sequence[Score]) -> list[Explained]:
         """Signed maps (b, h, w) at the layer's resolution, in units of the score."""
-        if tape.classifier.layer is None:
+        layer = tape.classifier.layer
+        if layer is None:
             return [NO_LAYER] * len(scores)
-        if not scores:
-            return []
-        near = similar(tape.logits, tape.targets, self.references).unbind(dim=1)
-        # The similar classes' passes end at the layer, also where the tape's own reach the input.
-        others = [GradCam().maps(tape.for_classes(targets), scores) for targets in near]
-        own = GradCam().maps(tape, scores)
-        return [self._less(one, rest) for one, *rest in zip(own, *others, strict=True)]
+        cam = GradCam()
+        own = cam.maps(tape, scores)
+        if self.gamma == 0 or not scores:
+            return own
+        near = similar(tape.logits, tape.targets, self.references)
+        # Only what sets the class apart is gone back for: for several scores that is the same, and each pass ends at
+        # the layer, also where the tape's own reach the input.
+        made: list[tuple[Cotangents, Maps]] = []
+        found: list[Explained] = []
+        for score, whole in zip(scores, own, strict=True):
+            start = _apart(tape, score, near)
+            maps = next((maps for other, maps in made if torch.allclose(start, other, _SAME, _SAME)), None)
+            if maps is None:
+                maps = cam.weigh(tape.activations(layer), tape.pulled_back(_rounded(start, tape), layer))
+                made.append((start, maps))
+            found.append(whole if isinstance(whole, Undefined) else (1 - self.gamma) * whole + self.gamma * maps)
+        return found
 
-    def _less(self, own: Explained, others: Sequence[Explained]) -> Explained:
-        """One score's map of the class, less the share of the others'."""
-        lacking = next((one for one in (own, *others) if isinstance(one, Undefined)), None)
-        if lacking is not None or isinstance(own, Undefined):
-            return lacking or own
-        return own - self.gamma * torch.stack([one for one in others if isinstance(one, Tensor)]).mean(dim=0)
+
+def _apart(tape: Tape, score: Score, near: Int64[Tensor, "b n"]) -> Cotangents:
+    """The cotangent of s_c - mean_d s_d on the logits, shape (b, k), in float64."""
+    head, exact = tape.classifier.head, tape.logits.double()
+    others = [cotangent_of(score, head, exact, targets) for targets in near.unbind(dim=1)]
+    return cotangent_of(score, head, exact, tape.targets) - torch.stack(others).mean(dim=0)
+
+
+def _rounded(start: Cotangents, tape: Tape) -> Cotangents:
+    """In the network's precision; a start that sums to zero does so exactly, so that no shift comes in by rounding."""
+    if bool((start.sum(dim=1).abs() <= _SAME * start.abs().sum(dim=1)).all()):
+        return zero_sum(start, tape.targets, tape.logits.dtype)
+    return start.to(tape.logits.dtype)

@@ -75,27 +75,39 @@ def _guided(relus: Sequence[Node]) -> Iterator[None]:
             handle.remove()
 
 
+class _Guide:
+    """A forward pass with its ReLUs found, and what came back through them for each direction so far."""
+
+    def __init__(self, tape: Tape) -> None:
+        self.capture: Capture = tape.capture if tape.at_input else tape.classifier.run(tape.batch.images, (), "input")
+        steps = list(nodes(self.capture.logits.grad_fn))
+        self.is_hidden = any(node.name().startswith(_HIDDEN) for node in steps)
+        self.relus = [node for node in steps if _is_relu(node)]
+        self._made: dict[Score, Images] = {}
+
+    def back(self, direction: Score, tape: Tape) -> Images:
+        """What comes back to the input, shape (b, c, h, w); one pass, remembered."""
+        if direction not in self._made:
+            logits, images = self.capture.logits, self.capture.images
+            with _guided(self.relus):
+                (self._made[direction],) = torch.autograd.grad(
+                    logits, images, tape.cotangent(direction), retain_graph=True, materialize_grads=True
+                )
+        return self._made[direction]
+
+
 def _guide(tape: Tape, scores: Sequence[Score]) -> list[Images] | Undefined:
     """For each score what comes back to the input, shape (b, c, h, w); proportional scores share one pass."""
-    capture: Capture = tape.capture if tape.at_input else tape.classifier.run(tape.batch.images, (), "input")
-    steps = list(nodes(capture.logits.grad_fn))
-    if any(node.name().startswith(_HIDDEN) for node in steps):
+    guide = tape.once("guide", lambda: _Guide(tape))
+    if guide.is_hidden:
         return Undefined("a part of the network is compiled, so its ReLUs cannot be seen")
-    relus = [node for node in steps if _is_relu(node)]
-    if not relus:
+    if not guide.relus:
         return Undefined("the network has no ReLU, so there is nothing to guide")
-    made: dict[Score, Images] = {}
     found: list[Images] = []
-    with _guided(relus):
-        for score in scores:
-            direction, scale = tape.factors(score)
-            if direction not in made:
-                (back,) = torch.autograd.grad(
-                    capture.logits, capture.images, tape.cotangent(direction), retain_graph=True, materialize_grads=True
-                )
-                made[direction] = back
-            own = made[direction]
-            found.append(own if direction == score else own * scale.to(own.dtype)[:, None, None, None])
+    for score in scores:
+        direction, scale = tape.factors(score)
+        own = guide.back(direction, tape)
+        found.append(own if direction == score else own * scale.to(own.dtype)[:, None, None, None])
     return found
 
 
@@ -141,10 +153,11 @@ class GuidedGradCam:
     family: ClassVar[Family] = "gradient"
     reading: ClassVar[Reading] = "magnitude"
     source: ClassVar[str] = "selvaraju2017gradcam"
-    cost: ClassVar[str] = "3 backward passes, and those of Grad-CAM"
+    cost: ClassVar[str] = "the passes of guided backprop and of Grad-CAM"
     fits: ClassVar[str] = "networks with ReLUs and a layer with rows and columns"
     single_pass: ClassVar[bool] = False
     at_input: ClassVar[bool] = True
+    reads_layer: ClassVar[bool] = True
 
     def maps(self, tape: Tape, scores: Sequence[Score]) -> list[Explained]:
         """Signed maps (b, h, w) at the input's resolution, in the square of the score per unit of pixel."""

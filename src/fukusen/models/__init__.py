@@ -4,6 +4,7 @@ from fukusen.models.classifier import INPUT, Capture, Classifier
 from fukusen.models.heads import Head, HeadKind
 from fukusen.models.layers import Layer
 from fukusen.models.loading import load, model_specs
+from fukusen.models.naming import layer_named
 from fukusen.models.pictures import open_picture
 from fukusen.models.wrapping import wrap
 
@@ -14,6 +15,7 @@ __all__ = [
     "Head",
     "HeadKind",
     "Layer",
+    "layer_named",
     "load",
     "model_specs",
     "open_picture",

@@ -15,12 +15,14 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from fukusen.arrays import Images, Logits
 from fukusen.errors import ModelError
 from fukusen.models.digest import digest_model
 from fukusen.models.evaluation import evaluating
 from fukusen.models.heads import Head
+from fukusen.models.integers import why_integers
 from fukusen.models.layers import Layer
 from fukusen.models.preprocessing import Preprocess
 from fukusen.models.reasons import reason
@@ -28,6 +30,11 @@ from fukusen.models.reasons import reason
 INPUT = "input"
 Reach = Literal["nothing", "layer", "input"]
 Edit = Callable[[Tensor], Tensor]
+NO_GRADIENT = (
+    "No gradient comes back from the network's outputs: it switches gradients off on its way (torch.no_grad, detach), "
+    "or goes through something without a derivative. Take that out, or ask only for methods that read its behaviour "
+    '(methods=["occlusion"]).'
+)
 _DOUBLING = threading.RLock()
 
 
@@ -98,6 +105,9 @@ class _Wanted:
             output = self.edits[layer](output)
         if layer not in self.layers:
             return output
+        if output.is_quantized:
+            kept[layer] = output.dequantize()
+            return output
         if self.reach == "layer" and not output.requires_grad:
             output = output.detach().requires_grad_()
             torch.set_grad_enabled(True)
@@ -135,6 +145,11 @@ class Classifier:
         """Sixteen hexadecimal digits that name weights, code and preprocessing."""
         return digest_model(self.net, self.preprocess)
 
+    @cached_property
+    def gradientless(self) -> str:
+        """Why there are no gradients of this network, in one sentence with the remedy; empty where there are."""
+        return why_integers(self.net)
+
     @property
     def device(self) -> torch.device:
         """Where the network's weights are."""
@@ -170,13 +185,18 @@ class Classifier:
             edits: functions that replace a layer's output on the way, each given and returning its own layout.
 
         Raises:
-            ModelError: the network returns something else than one row of numbers an image, or a layer was not called.
+            ModelError: the network returns something else than one row of numbers an image, a layer was not called, or
+                gradients will be asked for at the input and there are none.
         """
-        wanted = _Wanted(tuple(layers), reach, edits or {})
+        wanted = _Wanted(tuple(layers), "nothing" if self.gradientless else reach, edits or {})
+        if reach == "input" and self.gradientless:
+            raise ModelError(self.gradientless)
         capture = self._passed(images, wanted, with_graph=reach == "input")
-        if reach == "layer" and layers and not capture.logits.requires_grad:
+        if wanted.reach == "layer" and layers and not capture.logits.requires_grad:
             # A network that switches gradients off around its first part switches them back to what they were before.
             capture = self._passed(images, wanted, with_graph=True)
+        if reach == "input" and not capture.logits.requires_grad:
+            raise ModelError(NO_GRADIENT)
         return capture
 
     def _passed(self, images: Images, wanted: _Wanted, *, with_graph: bool) -> Capture:
@@ -215,8 +235,10 @@ class Classifier:
             return hook
 
         modules = {name: self._module(name) for name, _ in wanted.places}
-        handles = [module.register_forward_hook(hook_for(name), prepend=True) for name, module in modules.items()]
+        handles: list[RemovableHandle] = []
         try:
+            for name, module in modules.items():
+                handles += [module.register_forward_hook(hook_for(name), prepend=True)]
             yield
         finally:
             for handle in handles:

@@ -16,18 +16,32 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from fukusen.models.integers import computes_in_integers
 from fukusen.models.sources import Sources
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, np.generic)
 # Weights and submodules are told by name elsewhere; the flags and these hooks change no output in evaluation mode.
 _SKIPPED = {"training", "_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
+# What torch.compile leaves on a module: it computes the same.
+_SKIPPED |= {"_compiled_call_impl", "_is_torch_compile"}
 _MACHINERY = sys.stdlib_module_names - {"argparse", "types"} | {"torch"}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
 def _tensor_bytes(value: Tensor) -> bytes:
+    if value.is_quantized:
+        return _integer_bytes(value)
     flat = value.detach().cpu().contiguous().reshape(-1)
     return f"{value.dtype}{tuple(value.shape)}".encode() + flat.view(torch.uint8).numpy().tobytes()
+
+
+def _integer_bytes(value: Tensor) -> bytes:
+    """A quantised tensor's integers, and what one of them stands for."""
+    if value.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        scale = f"{value.q_scale()}{value.q_zero_point()}".encode()
+    else:
+        scale = _tensor_bytes(value.q_per_channel_scales()) + _tensor_bytes(value.q_per_channel_zero_points())
+    return f"{value.qscheme()}".encode() + scale + _tensor_bytes(value.int_repr())
 
 
 class _Parts:
@@ -101,18 +115,34 @@ class _Parts:
         for name, value in (*net.named_parameters(remove_duplicate=False), *net.named_buffers(remove_duplicate=False)):
             yield name.encode()
             yield _tensor_bytes(value)
+        yield from self.of_code(net)
+
+    def of_code(self, net: nn.Module) -> Iterator[bytes]:
+        """The code and the plain attributes of every module in a network."""
         for name, module in net.named_modules(remove_duplicate=False):
             yield f"{name}:{type(module).__qualname__}".encode()
             self._met[id(module)] = module
+            if type(module).__module__ == "torch._dynamo.eval_frame":
+                continue  # what torch.compile has put around the next module, which computes the same
             yield from self._sources.of_class(type(module))
             for attribute, value in sorted(vars(module).items()):
                 if attribute not in _SKIPPED and "_hooks" not in attribute:
                     yield attribute.encode()
                     yield from self.of_value(value)
+            yield from self._of_hidden(module)
             for attribute in _HOOKS:
                 yield from self._of_series(
                     [hook for hook in vars(module).get(attribute, {}).values() if not passing(hook)]
                 )
+
+    def _of_hidden(self, module: nn.Module) -> Iterator[bytes]:
+        """Weights and code that torch keeps out of Python's sight: those of quantised layers, and of TorchScript."""
+        if computes_in_integers(module):
+            held: dict[str, Any] = {}
+            module._save_to_state_dict(held, "", keep_vars=True)
+            yield from self.of_value(held)
+        if isinstance(module, torch.jit.ScriptModule) and hasattr(module, "inlined_graph"):
+            yield str(module.code).encode()
 
 
 def _content(cell: CellType) -> Any:
@@ -160,4 +190,20 @@ def digest_model(net: nn.Module, preprocess: Callable[[Image.Image], Tensor] | N
         made = preprocess(_probe_picture()).detach().cpu().double()
         total.update(str(tuple(made.shape)).encode())
         total.update((made * 1024).round().numpy().tobytes())
+    return total.hexdigest()[:16]
+
+
+def digest_code(net: nn.Module) -> str:
+    """Sixteen hexadecimal digits that name a network's code alone: other weights do not change them.
+
+    Args:
+        net: the network.
+
+    Returns:
+        The first 64 bits of a SHA-256, in hexadecimal.
+    """
+    total = hashlib.sha256()
+    for part in _Parts().of_code(net):
+        total.update(len(part).to_bytes(8, "big"))
+        total.update(part)
     return total.hexdigest()[:16]

@@ -15,6 +15,7 @@ from fukusen.models.classifier import Capture, Classifier, Edit, Reach
 from fukusen.models.digest import passing
 from fukusen.models.folding import fold, untouched
 from fukusen.models.layers import Layer
+from fukusen.models.memory import give_back, ran_out
 from fukusen.models.reasons import reason
 
 LOGITS = 1e-4
@@ -193,8 +194,13 @@ def prepared(model: Classifier, images: Images, layers: Sequence[Layer] = ()) ->
         fault = built and _fault(model, built[0], images, wanted)
     except Exception as error:  # noqa: BLE001 - whatever a network's own copying and running raises
         fault, built = f"no copy of it could be made and checked ({reason(error)})", None
+        too_many = len(images) > 1 and ran_out(error)
     else:
+        too_many = False
         fault = f"of a faster copy, {fault}" if fault else None if built else "a copy would gain nothing"
+    if too_many:
+        give_back()
+        return prepared(model, images[: len(images) // 2], layers)
     if built is None or fault:
         return Prepared(model, f"Passes run through the network as given: {fault}.")
     engine, count = built

@@ -17,6 +17,7 @@ from fukusen.arrays import Images
 from fukusen.errors import ModelError
 from fukusen.models.attention import OpenAttention
 from fukusen.models.evaluation import evaluating
+from fukusen.models.integers import computes_in_integers
 from fukusen.models.layers import Layer, Layout, Seen
 from fukusen.models.reasons import reason
 from fukusen.models.tokens import Grid, follows, possible_grids, touched
@@ -86,7 +87,7 @@ class _Watch:
 
     def hooked(self, name: str, module: nn.Module) -> list[RemovableHandle]:
         """A forward hook on the module of that name."""
-        weighty = any(True for _ in module.parameters())
+        weighty = any(True for _ in module.parameters()) or any(map(computes_in_integers, module.modules()))
         own = any(True for _ in module.parameters(recurse=False))
 
         def hook(module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -185,8 +186,12 @@ class _Second:
 
 def _run(net: nn.Module, images: Images, watch: _Watch | _Second, mode: AbstractContextManager[Any]) -> Any:
     """What the network returns, with a watch on every module in it."""
-    handles = [handle for name, module in net.named_modules() if name for handle in watch.hooked(name, module)]
+    handles: list[RemovableHandle] = []
     try:
+        for name, module in net.named_modules():
+            # A part in TorchScript takes no hooks.
+            if name and not isinstance(module, torch.jit.ScriptModule):
+                handles += watch.hooked(name, module)
         with evaluating(net), torch.inference_mode(False), torch.no_grad(), mode:
             return net(images.clone())
     except Exception as error:

@@ -120,6 +120,8 @@ def is_installed(name: str) -> bool:
 def _is_foreign(function: FunctionType, kind: type) -> bool:
     """Whether a function in a class's body comes from an installed package other than the class's own."""
     packages = [str(thing.__module__).partition(".")[0] for thing in (function, kind)]
+    if str(function.__module__).startswith("torch._dynamo"):
+        return True  # what torch.compile hangs on torch's classes when it first runs
     return packages[0] != packages[1] and is_installed(function.__code__.co_filename)
 
 

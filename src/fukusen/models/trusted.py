@@ -10,6 +10,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from fukusen.errors import FukusenError, ModelError
+from fukusen.models.carried import PLACE, completed
 from fukusen.models.factories import beside
 from fukusen.models.found import Found
 from fukusen.models.preprocessing import assumed_for
@@ -97,7 +99,7 @@ def load_trusted(file: Path) -> Found:
             f"The file {str(file)!r} cannot be loaded: {type(error).__name__}: {reason(error)}. Save it again with the "
             "version of torch that is installed here."
         ) from error
-    return Found(found.net.eval(), found.preprocess, input_size=found.input_size, notes=_notes(file, found))
+    return replace(found, net=found.net.eval(), notes=_notes(file, found))
 
 
 def _notes(file: Path, found: Found) -> tuple[str, ...]:
@@ -156,7 +158,8 @@ def _as_found(script: torch.jit.ScriptModule, file: Path) -> Found:
 
 
 def _program(file: Path) -> Found:
-    program = torch.export.load(file)
+    beside_it = {PLACE: ""}
+    program = torch.export.load(file, extra_files=beside_it)
     taken = next(node for node in program.graph.nodes if node.name == program.graph_signature.user_inputs[0])
     shape = [side if isinstance(side, int) else None for side in taken.meta["val"].shape]
     if len(shape) != 4:
@@ -176,4 +179,4 @@ def _program(file: Path) -> Found:
             node.meta.clear()
     net.file_digest = _digest(file)  # type: ignore[assignment]
     preprocess, size, note = assumed_for((shape[1], shape[2], shape[3]), "An exported program")
-    return Found(net, preprocess, input_size=size, notes=note)
+    return completed(Found(net, preprocess, input_size=size, notes=note), beside_it[PLACE])

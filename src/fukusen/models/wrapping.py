@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fukusen.arrays import Cotangents, Images, Logits
-from fukusen.errors import CallError, ModelError, require
+from fukusen.errors import CallError, FukusenError, ModelError, require
 from fukusen.models.classifier import Classifier, unwrapped
 from fukusen.models.heads import Head, HeadKind, find_head
 from fukusen.models.layers import Layer, candidates, named_layer
@@ -49,8 +49,9 @@ def _default_preprocess(net: nn.Module) -> tuple[FixedSize, list[str]]:
 
 def _bare(net: nn.Module) -> nn.Module:
     """The network inside torch.compile's and the data-parallel wrappers, which hide layers or spread over threads."""
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
     while True:
-        inner = net.module if isinstance(net, nn.DataParallel) else getattr(net, "_orig_mod", None)
+        inner = net.module if isinstance(net, parallel) else getattr(net, "_orig_mod", None)
         if not isinstance(inner, nn.Module):
             return net
         net = inner
@@ -71,6 +72,31 @@ def _copied(net: nn.Module, device: str | torch.device) -> nn.Module:
         raise CallError(
             f"The 'device' parameter of wrap must be {rule}. Got {str(device)!r} instead: {reason(error)}."
         ) from error
+
+
+def has_double(device: torch.device) -> bool:
+    """Whether the device has numbers of 64 bits; Apple's (mps) and some of Intel's (xpu) have none.
+
+    Example:
+        >>> has_double(torch.device("cpu"))
+        True
+    """
+    try:
+        return torch.zeros(1, dtype=torch.float64, device=device).dtype == torch.float64
+    except (TypeError, RuntimeError):
+        return False
+
+
+def _exact(net: nn.Module) -> tuple[nn.Module, list[str]]:
+    """The network where scores can be computed in float64, as whatever a shift must not move has to be."""
+    held = next((value.device for value in (*net.parameters(), *net.buffers())), torch.device("cpu"))
+    if has_double(held):
+        return net, []
+    note = (
+        f"The device {str(held)!r} has no numbers of 64 bits, which scores and their checks need: a copy of the "
+        "network on the CPU is used."
+    )
+    return _copied(net, "cpu"), [note]
 
 
 def _gradients(logits: Logits, places: Sequence[Tensor], cotangents: Cotangents) -> list[Tensor | None]:
@@ -120,7 +146,8 @@ def _last_influential(model: Classifier, images: Images, layers: Sequence[Layer]
 def _find_layer(model: Classifier, images: Images, found: Look, asked: str | None) -> Classifier:
     if asked is not None:
         return replace(model, layer=named_layer(model.net, found.seen, asked))
-    layer = _last_influential(model, images, candidates(found.seen))
+    tried = candidates(found.seen)
+    layer = _last_influential(model, images, tried) if not model.gradientless else next(iter(tried), None)
     places = {one.layer: one.place for one in found.seen}
     if layer is None or places[layer] > _EARLY * found.places:
         return replace(model, layer=layer)
@@ -156,7 +183,10 @@ def _read(net: nn.Module, found: Look, count: int, asked: HeadKind | None) -> tu
 def _warned(model: Classifier, images: Images, outputs: Tensor) -> list[str]:
     """What will hurt later: a network whose answers change, or that lets no gradient through."""
     told = []
-    capture = model.run(images[:1], reach="input")
+    try:
+        capture = model.run(images[:1], reach="input")
+    except ModelError as error:
+        return [str(error)]
     first, again = (values.detach().double() for values in (model.head.logits(outputs[:1]), capture.logits))
     if float((first - again).abs().max()) > _SAME * (1 + float(first.abs().max())):
         told.append(
@@ -167,6 +197,29 @@ def _warned(model: Classifier, images: Images, outputs: Tensor) -> list[str]:
     if not _steepness(gradient) > 0:
         told.append("The network lets no gradient through to its input: methods that need one give empty maps.")
     return told
+
+
+def _with_gradients(model: Classifier, images: Images, found: Look, asked: str | None) -> Classifier:
+    """The classifier with its layer, and what will hurt noted.
+
+    Raises:
+        ModelError: the network raises where gradients are on, though it has run without.
+    """
+    if any(value.is_inference() for value in (*model.net.parameters(), *model.net.buffers())):
+        raise ModelError(
+            "The network's weights were made under torch.inference_mode, and no gradient can go through them. Give a "
+            "copy that is made outside of it: copy.deepcopy(net)."
+        )
+    try:
+        model = _find_layer(model, images, found, asked)
+        return replace(model, notes=(*model.notes, *_warned(model, images, unwrapped(found.outputs))))
+    except FukusenError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"The network runs on images, but not where gradients are on: {reason(error)}. Take out what stops them, "
+            "such as a backward hook in front of an operation in place."
+        ) from error
 
 
 def wrap(
@@ -182,7 +235,8 @@ def wrap(
     """Make a classifier of any torch module that returns one row of numbers an image.
 
     The network is run on a few noise images to find its head kind and the layer for class activation maps. It is not
-    changed: with ``device`` it is copied there, and without it is used where it is.
+    changed: with ``device`` it is copied there, and without it is used where it is; of one on a device without numbers
+    of 64 bits a copy on the CPU is used, and a note says so.
 
     Args:
         net: the network; in training mode it is evaluated and put back after every pass.
@@ -209,11 +263,11 @@ def wrap(
     """
     require(isinstance(net, nn.Module), "wrap", "net", "a torch.nn.Module", type(net).__name__)
     require(preprocess is None or callable(preprocess), "wrap", "preprocess", "a function of a PIL picture", preprocess)
-    net = _bare(net) if device is None else _copied(_bare(net), device)
+    net, notes = _exact(_bare(net) if device is None else _copied(_bare(net), device))
     size = None if input_size is None else check_size(input_size)
-    notes: list[str] = []
     if preprocess is None and size is None:
-        preprocess, notes = _default_preprocess(net)
+        preprocess, assumed = _default_preprocess(net)
+        notes += assumed
     images = probe_images(preprocess, size)
     unread = Classifier(net, Head("softmax"), (), None, tuple(images.shape[1:]), preprocess)  # type: ignore[arg-type]
     images = images.to(unread.device, unread.dtype)
@@ -222,5 +276,4 @@ def wrap(
     outputs = unwrapped(found.outputs)
     names = _class_names(classes, 2 if known.kind == "one_logit" else outputs.shape[1])
     model = replace(unread, head=known, classes=names, notes=(*notes, *told))
-    model = _find_layer(model, images, found, layer)
-    return replace(model, notes=(*model.notes, *_warned(model, images, outputs)))
+    return _with_gradients(model, images, found, layer)

@@ -20,16 +20,19 @@ from fukusen.auditing.plan import Tasks
 from fukusen.errors import CallError, DataError, FukusenError
 from fukusen.models import Classifier, open_picture
 from fukusen.models.engine import Prepared, prepared
+from fukusen.models.memory import ran_out
 from fukusen.models.preprocessing import CenterCrop, as_seen
 from fukusen.records import Item, ItemResult
 from fukusen.runner.joining import joined
+from fukusen.runner.sizing import Sizing
 from fukusen.store import Store
 
 Progress = Callable[[int, int, str], None]
 THUMBNAIL = 224
 _QUALITY = 82
-# Preparing a copy of the network costs as much as two batches of gradient maps.
+# Preparing a copy of the network costs as much as two batches of gradient maps, or the costly methods on a few images.
 _FEW = 3
+_COSTLY = 8
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Ran:
         computed: images examined by this run.
         kept: images that the store had already.
         seconds: how long it took.
-        passes: what passes were run with, in one sentence; empty where nothing was prepared for so few images.
+        passes: what passes were run with, and how many images at once if not as many as planned, in sentences; empty
+            where nothing was prepared for so few images.
     """
 
     computed: int
@@ -126,9 +130,11 @@ def run(plan: Plan, model: Classifier, items: Sequence[Item], store: Store, prog
     shards = _shards(items, plan.tasks([item.name for item in items]), plan.batch)
     counted, computed = 0, 0
     # Decided by the plan and its first images, not by what is left to do: a run that goes on measures as before.
-    worthwhile = any(tasks.costly for tasks, _ in shards) or len(items) > _FEW * plan.batch
+    costly = sum(len(group) for tasks, group in shards if tasks.costly)
+    worthwhile = costly > _COSTLY or len(items) > _FEW * plan.batch
     first: list[Tensor] = []
     passes: Prepared | None = None
+    sizing = Sizing(plan.batch)
     told = progress or (lambda _done, _total, _phase: None)
     told(0, len(items), "reading pictures")
     for tasks, loaded in _ahead(shards, model):
@@ -137,11 +143,12 @@ def run(plan: Plan, model: Classifier, items: Sequence[Item], store: Store, prog
         if work:
             if passes is None and worthwhile and first:
                 passes = prepared(model, torch.stack(first))
-            _shard(plan, tasks, passes.model if passes else model, work, store)
+            _Shard(plan, tasks, passes.model if passes else model, sizing).done(work, store)
         counted += len(loaded)
         computed += len(work)
         told(counted, len(items), "explaining")
-    return Ran(computed, len(items) - computed, time.monotonic() - started, passes.note if passes else "")
+    told_of = " ".join(note for note in (passes.note if passes else "", sizing.note) if note)
+    return Ran(computed, len(items) - computed, time.monotonic() - started, told_of)
 
 
 def _ahead(shards: Sequence[tuple[Tasks, list[Item]]], model: Classifier) -> Iterator[tuple[Tasks, list[_Loaded]]]:
@@ -161,43 +168,55 @@ def _ahead(shards: Sequence[tuple[Tasks, list[Item]]], model: Classifier) -> Ite
                 yield tasks, present.result()
 
 
-def _shard(plan: Plan, tasks: Tasks, model: Classifier, work: Sequence[_Loaded], store: Store) -> None:
-    good = [one for one in work if one.image is not None]
-    results = [ItemResult(one.item, one.key, "failed", one.reason) for one in work if one.image is None]
-    measurements, maps = [], {}
-    if good:
-        found, broken = _examined(tasks, model, good)
+@dataclass(frozen=True)
+class _Shard:
+    """Some images with the same tasks."""
+
+    plan: Plan
+    tasks: Tasks
+    model: Classifier
+    sizing: Sizing
+
+    def done(self, work: Sequence[_Loaded], store: Store) -> None:
+        """Examine them, in as many parts as memory asks for, and store what was found as one."""
+        good = [one for one in work if one.image is not None]
+        results = [ItemResult(one.item, one.key, "failed", one.reason) for one in work if one.image is None]
+        found, broken = _together(self.sizing.parts(self.tasks.depth, good, self._examined))
         by_name = {one.item.name: one for one in good}
         results += [ItemResult(by_name[name].item, by_name[name].key, "failed", why) for name, why in broken.items()]
-        results += [_result(by_name[name], found, place, model) for place, name in enumerate(found.items)]
-        measurements, maps = list(found.measurements), found.maps
-    store.append(plan.digest, results, measurements, maps)
+        results += [_result(by_name[name], found, place, self.model) for place, name in enumerate(found.items)]
+        store.append(self.plan.digest, results, list(found.measurements), found.maps)
+
+    def _examined(self, good: Sequence[_Loaded]) -> _Tried:
+        """The images at once; where that fails, one by one, so that one bad image costs only itself."""
+        names = tuple(one.item.name for one in good)
+        batch = Batch(names, torch.stack([one.image for one in good if one.image is not None]))
+        try:
+            found = examine(self.model, batch, self.tasks)
+            return found, dict(found.failures)
+        except FukusenError:
+            raise
+        except Exception as error:
+            if len(good) == 1:
+                return _NOTHING, {names[0]: _why(error)}
+            if ran_out(error):
+                raise
+        return _together([self._examined([one]) for one in good])
 
 
-def _examined(tasks: Tasks, model: Classifier, good: Sequence[_Loaded]) -> tuple[Examined, dict[str, str]]:
-    """The shard examined at once; where that fails, image by image, so that one bad image costs only itself."""
-    names = tuple(one.item.name for one in good)
-    batch = Batch(names, torch.stack([one.image for one in good if one.image is not None]))
-    try:
-        found = examine(model, batch, tasks)
-        return found, dict(found.failures)
-    except FukusenError:
-        raise
-    except (RuntimeError, ValueError, IndexError, ArithmeticError) as error:
-        if len(good) == 1:
-            said = next(iter(str(error).splitlines()), "no message")
-            why = f"the model raised {type(error).__name__}: {said}"
-            return Examined((), {}, (), (), (), {}), {good[0].item.name: why}
-    return _one_by_one(tasks, model, good)
+_Tried = tuple[Examined, dict[str, str]]
+_NOTHING = Examined((), {}, (), (), (), {})
 
 
-def _one_by_one(tasks: Tasks, model: Classifier, good: Sequence[_Loaded]) -> tuple[Examined, dict[str, str]]:
-    parts, broken = [], {}
-    for one in good:
-        found, failures = _examined(tasks, model, [one])
-        parts.append(found)
-        broken.update(failures)
-    return joined(parts), broken
+def _together(parts: Sequence[_Tried]) -> _Tried:
+    broken = {name: why for _, failures in parts for name, why in failures.items()}
+    return joined([found for found, _ in parts]), broken
+
+
+def _why(error: Exception) -> str:
+    """Why one image alone cannot be examined."""
+    said = next(iter(str(error).splitlines()), "no message")
+    return f"the model raised {type(error).__name__}: {said}"
 
 
 def _result(loaded: _Loaded, found: Examined, place: int, model: Classifier) -> ItemResult:

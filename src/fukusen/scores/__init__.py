@@ -14,6 +14,7 @@ from fukusen.scores.score import (
     scores,
     shift_leak,
     value_of,
+    zero_sum,
 )
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "scores",
     "shift_leak",
     "value_of",
+    "zero_sum",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ def _pairs(
 def _methods(stored: Sequence[str]) -> list[str]:
     """The stored methods to show: the usual ones in their order, or else the first few."""
     names = list(dict.fromkeys(stored))
-    usual = [name for wanted in METHODS for name in names if name.partition("(")[0] == wanted]
+    usual = [name for wanted in METHODS for name in names if re.split(r"[@(]", name)[0] == wanted]
     return usual or names[: len(METHODS)]
 
 

@@ -13,6 +13,7 @@ from fukusen.store import Store
 from fukusen.view import summary
 from fukusen.view.cases import cases
 from fukusen.view.matrix import Matrix
+from fukusen.view.redrawing import redrawing
 from fukusen.view.rows import panel_rows
 from fukusen.view.words import Words, moment, number, percent
 
@@ -21,7 +22,8 @@ FOLD = 6
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The templates of all pages, with their filters."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fukusen.view", "templates"),
         autoescape=True,
@@ -49,7 +51,7 @@ def report_page(store: Store, verdict: Mapping[str, Any]) -> str:
     shown = cases(store, verdict, words)
     ranked = sorted(verdict["findings"], key=_gravity)
     return (
-        _templates()
+        templates()
         .get_template("report.html.j2")
         .render(
             w=words,
@@ -58,6 +60,7 @@ def report_page(store: Store, verdict: Mapping[str, Any]) -> str:
             v=verdict,
             meaning=summary.meaning(verdict, words),
             uses=summary.uses(verdict, words),
+            redrawing=redrawing(store, verdict, words),
             tasks=summary.tasks(verdict, words),
             limits=summary.limits(verdict, words),
             key_numbers=summary.key_numbers(verdict, words),

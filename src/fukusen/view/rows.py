@@ -15,6 +15,7 @@ class PanelRow:
 
     Args:
         method: as people write it.
+        resolution: rows and columns of its maps; None where they are not known beforehand.
         scores: likewise, in one line.
         verdict: ``sound``, ``exposed``, ``manipulated``, ``unreliable``, or None where it was not judged.
         reasons: of the verdict, or why there is no map.
@@ -26,6 +27,7 @@ class PanelRow:
     """
 
     method: str
+    resolution: Sequence[int] | None
     scores: str
     verdict: str | None
     reasons: str
@@ -43,6 +45,7 @@ def panel_rows(panel: Sequence[Mapping[str, Any]], words: Words) -> list[PanelRo
         told = [words("panel.undefined", reason=row["undefined"])] if row["undefined"] else []
         key = (
             words.name("methods", row["method"]),
+            tuple(row.get("resolution") or ()) or None,
             row["verdict"],
             " ".join([*told, "; ".join(row["reasons"])]).strip(),
             row["shift_leak"],
@@ -52,4 +55,4 @@ def panel_rows(panel: Sequence[Mapping[str, Any]], words: Words) -> list[PanelRo
             row["source"],
         )
         shared.setdefault(key, []).append(words.name("scores", row["score"]))
-    return [PanelRow(key[0], words.listing(scores), *key[1:]) for key, scores in shared.items()]
+    return [PanelRow(key[0], key[1], words.listing(scores), *key[2:]) for key, scores in shared.items()]

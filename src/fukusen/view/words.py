@@ -60,18 +60,20 @@ class Words:
 
         Args:
             kind: ``methods``, ``scores``, ``families``, ``tracks`` or ``heads``.
-            name: the registered name, with parameters or without.
+            name: the registered name, with parameters, with a layer behind an @, or with neither.
 
         Returns:
             The usual writing where the locale has one, else the name with spaces.
 
         Example:
-            >>> Words().name("methods", "grad_cam(layer='a_b')"), Words().name("methods", "my_cam")
-            ("Grad-CAM (layer='a_b')", 'my cam')
+            >>> Words().name("methods", "occlusion(grid=3)"), Words().name("methods", "my_cam")
+            ('Occlusion (grid=3)', 'my cam')
+            >>> Words().name("methods", "grad_cam@layer_3")
+            'Grad-CAM @ layer_3'
         """
-        base, bracket, parameters = name.partition("(")
+        base, mark, rest = name.partition("@") if "@" in name else name.partition("(")
         usual: str = self.table(kind).get(base, base.replace("_", " "))
-        return f"{usual} {bracket}{parameters}".strip()
+        return f"{usual} {mark} {rest}" if mark == "@" else f"{usual} {mark}{rest}".strip()
 
     def listing(self, parts: list[str]) -> str:
         """Several things in one line."""
