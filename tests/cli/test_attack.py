@@ -116,3 +116,21 @@ def test_a_folder_with_something_else_is_left_alone(call: Call, here: Path) -> N
     assert done.code == 2
     assert "holds 'thesis.tex', which is no result of an attack" in done.err
     assert [path.name for path in (here / "red").iterdir()] == ["thesis.tex"]
+
+
+def test_a_picture_that_cannot_be_used_is_left_out_and_said(call: Call, here: Path) -> None:
+    """The others are attacked; where none is left, nothing is written."""
+    (here / "photos" / "cat" / "broken.png").write_bytes(b"no picture")
+    done = call("attack", "model.py:build", "photos", "--out", "red", "--scenario", "row_shift", "--json")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert result["images"] == 3
+    (failure,) = result["failures"]
+    assert failure["item"] == "cat/broken.png"
+    assert "cat/broken.png was left out" in (here / "red" / "attack.html").read_text(encoding="utf-8")
+    (here / "alone").mkdir()
+    (here / "alone" / "broken.png").write_bytes(b"no picture")
+    none = call("attack", "model.py:build", "alone", "--out", "other", "--scenario", "row_shift")
+    assert none.code == 2
+    assert "None of the 1 images can be used. broken.png: " in none.err
+    assert not (here / "other").exists()

@@ -1,7 +1,8 @@
 """Where compute meets memory: plan minus store is work; on this machine."""
 
 from fukusen.runner.items import items_of
-from fukusen.runner.local import Progress, Ran, run
+from fukusen.runner.local import Ran, run
 from fukusen.runner.verdict import verdict_of
+from fukusen.twins import Progress
 
 __all__ = ["Progress", "Ran", "items_of", "run", "verdict_of"]

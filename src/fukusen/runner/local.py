@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,8 @@ from fukusen.records import Item, ItemResult
 from fukusen.runner.joining import joined
 from fukusen.runner.sizing import Sizing
 from fukusen.store import Store
+from fukusen.twins import Progress
 
-Progress = Callable[[int, int, str], None]
 THUMBNAIL = 224
 _QUALITY = 82
 # Preparing a copy of the network costs as much as two batches of gradient maps, or the costly methods on a few images.

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -22,11 +21,11 @@ from fukusen.methods import methods
 from fukusen.models import Classifier, open_picture
 from fukusen.records import Item, digest_of
 from fukusen.registry import spec_of
-from fukusen.runner.local import Progress, run
+from fukusen.runner.local import run
 from fukusen.runner.verdict import verdict_of
 from fukusen.store import Store
 from fukusen.store.files import read_json, write_json
-from fukusen.twins import AlteredImages, Promise, Twin
+from fukusen.twins import AlteredImages, Progress, Promise, Twin
 
 Verdict = dict[str, Any]
 Written = Callable[[Store, Mapping[str, Any]], object]
@@ -42,7 +41,8 @@ class Stage:
     Args:
         plan: of the audits.
         model: the model as it is.
-        items: the images.
+        items: the images that can be used.
+        failures: why others cannot, by name.
         folder: where everything goes.
         write: writes an audit's report into its store.
         progress: called with (done, total, phase).
@@ -51,6 +51,7 @@ class Stage:
     plan: Plan
     model: Classifier
     items: Sequence[Item]
+    failures: Mapping[str, str]
     folder: Path
     write: Written
     progress: Progress
@@ -94,30 +95,6 @@ def place_of(attack: Attack) -> str:
     return f"{TWINS}/{attack.name}" if usual else f"{TWINS}/{attack.name}-{digest_of(str(spec), 6)}"
 
 
-def readable(model: Classifier, items: Sequence[Item]) -> tuple[list[Item], Tensor]:
-    """The images that can be read and explained, with their preprocessed tensors (b, c, h, w).
-
-    Raises:
-        CallError: the model was wrapped without preprocessing.
-        DataError: not one of them can.
-    """
-    if model.preprocess is None:
-        raise CallError("This model was wrapped without preprocessing, so picture files cannot be given to it.")
-    good, images, reason = [], [], ""
-    for item in items:
-        try:
-            image = model.preprocess(open_picture(item.path))
-        except DataError as error:
-            reason = f"{item.name}: {error}"
-            continue
-        if image.isfinite().all() and tuple(image.shape) == model.input_shape:
-            good.append(item)
-            images.append(image)
-    if not good:
-        raise DataError(f"Not one of {len(items)} images can be used. The last: {reason or 'not the network’s size'}.")
-    return good, torch.stack(images)
-
-
 def play(stage: Stage, attacks: Sequence[Attack], images: Tensor) -> Verdict:
     """Play attacks on copies of a model, one after another.
 
@@ -137,6 +114,7 @@ def play(stage: Stage, attacks: Sequence[Attack], images: Tensor) -> Verdict:
         "schema": 1,
         "model": verdict["model"],
         "images": len(stage.items),
+        "failures": [{"item": name, "reason": why} for name, why in stage.failures.items()],
         "budget": stage.plan.budget,
         "bound": REDRAWN.value,
         "scores": [spec.name for spec in stage.plan.scores],

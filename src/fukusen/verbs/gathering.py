@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from fukusen.models.pictures import as_rgb
 from fukusen.models.preprocessing import Preprocess
 from fukusen.models.reasons import reason
 from fukusen.runner import items_of
+from fukusen.twins import Progress
 
-Progress = Callable[[int, int, str], None]
 Source = Path | Image.Image | Tensor
 Asked = Sequence[str | Path | Image.Image] | Image.Image | Tensor | str | Path
 Eyes = tuple[Preprocess | None, tuple[int, int, int]]

@@ -11,12 +11,13 @@ import torch
 
 from fukusen.attacks import Attack, attacks
 from fukusen.auditing import Budget, make_plan
-from fukusen.errors import StoreError, require
+from fukusen.errors import DataError, StoreError, require
 from fukusen.models import Classifier
 from fukusen.records import Item, Spec, digest_of
 from fukusen.runner import Progress, items_of
-from fukusen.runner.scenarios import OWN, TWINS, Stage, play, readable
+from fukusen.runner.scenarios import OWN, TWINS, Stage, play
 from fukusen.store.files import write_json, write_text
+from fukusen.verbs.gathering import Gathered, Part, eyes_of
 from fukusen.verbs.given import classifier_of
 from fukusen.view import write_report
 from fukusen.view.redteam import attack_page
@@ -90,12 +91,24 @@ def red_team(
     folder = Path(out)
     _require_ours(folder)
     classifier = classifier_of(model, device)
-    good, prepared = readable(classifier, items)
     told = progress or (lambda _done, _total, _phase: None)
-    result = play(Stage(plan, classifier, good, folder, write_report, told), chosen, prepared)
+    part = _read(classifier, items)
+    good = [item for item in items if item.name not in part.failures]
+    stage = Stage(plan, classifier, good, part.failures, folder, write_report, told)
+    result = play(stage, chosen, part.images[0])
     write_text(folder / PAGE, attack_page(folder, result))
     write_json(folder / RESULT, result)
     return RedTeam(folder, result)
+
+
+def _read(model: Classifier, items: Sequence[Item]) -> Part:
+    """The images as the model sees them, all at once, and why others cannot be used."""
+    pictures = Gathered(tuple((item.name, Path(item.path)) for item in items), len(items))
+    (part,) = pictures.seen_by([eyes_of(model)])
+    if not part.names:
+        name, why = next(iter(part.failures.items()))
+        raise DataError(f"None of the {len(items)} images can be used. {name}: {why}.")
+    return part
 
 
 def _sampled(items: Sequence[Item], size: int, seed: int) -> list[Item]:
