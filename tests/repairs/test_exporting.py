@@ -78,8 +78,9 @@ def test_a_program_comes_back_whole(made: Make, after: str, tmp_path: Path, imag
     assert done.largest_change <= 1e-6
     again = fukusen.load(str(tmp_path / "fixed.pt2"), trust=True)
     assert (again.classes, again.head, again.preprocess) == (model.classes, model.head, model.preprocess)
-    (note,) = again.notes
-    assert note.startswith(f"Code in {tmp_path / 'fixed.pt2'} may have run when it was loaded")
+    ran, says = again.notes
+    assert ran.startswith(f"Code in {tmp_path / 'fixed.pt2'} may have run when it was loaded")
+    assert says.startswith("The file says of itself: Repaired by fukusen: ")
     for few in (images, images[:1]):
         was, now = (one.probabilities(one.logits(few)) for one in (model, again))
         torch.testing.assert_close(was, now, atol=1e-6, rtol=0)

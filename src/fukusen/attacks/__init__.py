@@ -3,6 +3,7 @@
 from fukusen.attacks.attack import Attack, ImageAttack, ModelAttack, attacks, goal_of, needs_images, verified
 from fukusen.attacks.channels import CancellingPair, ChannelRescale
 from fukusen.attacks.drawing import ConstantMap, DrawnTarget
+from fukusen.attacks.exporting import export_twin
 from fukusen.attacks.fairwashing import Fairwashing
 from fukusen.attacks.inputs import DombrowskiTarget, GhorbaniCenter, GhorbaniTopK
 from fukusen.attacks.logits import CornerShift, InputShift, MaskedContrast
@@ -39,6 +40,7 @@ __all__ = [
     "TopK",
     "TriggeredShift",
     "attacks",
+    "export_twin",
     "goal_of",
     "needs_images",
     "verified",

@@ -27,7 +27,8 @@ EXAMPLES = """Examples:
 
 Names of scenarios: fukusen list attacks. Unless said, those are played that need neither training nor a trigger.
 
-The model is left as it is, and no manipulated copy is written. Stopped by Ctrl-C, the same command goes on from there.
+The model is left as it is, and no manipulated copy is written unless --export is given; then its file names the
+manipulation. Stopped by Ctrl-C, the same command goes on from there.
 """
 
 
@@ -50,6 +51,10 @@ def attack(
     layer: options.Layers = None,
     head: options.HeadKind = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="From which every random choice follows.")] = 0,
+    export: Annotated[
+        bool,
+        typer.Option("--export", metavar="", help="Also write the manipulated copies, named as such in the files."),
+    ] = False,
     device: options.Device = None,
     trust: options.Trust = False,
     as_json: options.AsJson = False,
@@ -61,7 +66,7 @@ def attack(
     load = partial(options.loaded, model, weights, classes, layer, head, device, trust=trust)
     try:
         with results_kept_apart(), Told(quiet, "steps") as told:
-            done = _played(load, (images, out, scenario or None), (budget, sample, seed), told)
+            done = _played(load, (images, out, scenario or None), (budget, sample, seed), told, export=export)
     except KeyboardInterrupt:
         complain("Stopped. The same command again goes on from there.")
         raise typer.Exit(130) from None
@@ -76,6 +81,8 @@ def _played(
     places: tuple[str, Path, list[str] | None],
     measure: tuple[str, int, int],
     told: Told,
+    *,
+    export: bool,
 ) -> RedTeam:
     import fukusen
     from fukusen.auditing import BUDGETS
@@ -83,7 +90,7 @@ def _played(
     (images, out, scenarios), (budget, sample, seed) = places, measure
     chosen = cast("Budget", options.known("budget", budget, BUDGETS))
     return fukusen.red_team(
-        load(), images, out, scenarios=scenarios, budget=chosen, sample=sample, seed=seed, progress=told
+        load(), images, out, scenarios=scenarios, budget=chosen, sample=sample, seed=seed, export=export, progress=told
     )
 
 
@@ -98,6 +105,11 @@ def _show(done: RedTeam) -> None:
     show("")
     for one in _unplayed(done.scenarios):
         entry(one["attack"], f"not played: {one['undefined']}", to=sys.stdout)
+    for one in done.scenarios:
+        written = one.get("exported")
+        if written:
+            where = written["undefined"] or f"{done.folder / written['file']} (manipulated: never deploy it)"
+            entry("exported", f"{one['attack']}: {where}", to=sys.stdout)
     entry("pictures", str(done.folder / "attack.html"), to=sys.stdout)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from fukusen.errors import CallError, ModelError
@@ -13,6 +14,8 @@ from fukusen.models.found import Found
 from fukusen.models.preprocessing import CenterCrop, FixedSize, Squash
 
 PLACE = "fukusen.json"
+METADATA = "fukusen"
+SAYS = "The file says of itself: {made}"
 _FORM = 1
 _KINDS: dict[str, Callable[..., FixedSize]] = {"CenterCrop": CenterCrop, "Squash": Squash}
 
@@ -46,11 +49,28 @@ def completed(found: Found, text: str | bytes) -> Found:
         preprocess = _picture(known["preprocess"])
         classes = tuple(str(name) for name in known["classes"])
         kept = replace(found, classes=classes, head=known["head"])
+        notes = (SAYS.format(made=known["made"]),)
     except (ValueError, KeyError, TypeError, CallError) as error:
         raise ModelError(
             f"What fukusen has written beside the network in this file cannot be read ({error!r}). Export it again."
         ) from error
-    return kept if preprocess is None else replace(kept, preprocess=preprocess, input_size=None, notes=())
+    if preprocess is None:
+        return replace(kept, notes=(*kept.notes, *notes))
+    return replace(kept, preprocess=preprocess, input_size=None, notes=notes)
+
+
+def said_of_weights(file: Path) -> tuple[str, ...]:
+    """What `written` has put beside the weights in a file, in sentences; nothing where there is nothing."""
+    if file.suffix.lower() != ".safetensors":
+        return ()
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as content:
+        text = (content.metadata() or {}).get(METADATA)
+    try:
+        return (SAYS.format(made=json.loads(text)["made"]),) if text else ()
+    except (ValueError, KeyError, TypeError):
+        return ()
 
 
 def _picture(known: dict[str, Any] | None) -> FixedSize | None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fukusen.errors import CallError, ModelError, require
+from fukusen.models.carried import said_of_weights
 from fukusen.models.classifier import Classifier
 from fukusen.models.demo import load_demo
 from fukusen.models.factories import made_by
@@ -91,7 +92,8 @@ def load(
     require(classes is None or isinstance(classes, list | tuple), "load", "classes", rule, classes)
     names = None if classes is None else tuple(classes)
     model = _load(str(spec), Wishes(weights, names, layer, head, device), trust=trust)
-    return replace(model, spec=str(spec))
+    said = () if weights is None else said_of_weights(Path(weights))
+    return replace(model, spec=str(spec), notes=(*model.notes, *said))
 
 
 def _load(spec: str, wishes: Wishes, *, trust: bool) -> Classifier:

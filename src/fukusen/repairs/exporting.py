@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
 from fukusen.arrays import Images
 from fukusen.errors import CallError, ModelError
-from fukusen.models.carried import PLACE, written
-from fukusen.models.classifier import unwrapped
+from fukusen.models.exporting import PROGRAM, WEIGHTS, Content, as_program, as_weights
 from fukusen.models.preprocessing import CenterCrop, Squash
-from fukusen.models.reasons import reason
 from fukusen.repairs.repair import Repaired
 
-WEIGHTS, PROGRAM = ".safetensors", ".pt2"
 ENDINGS = (WEIGHTS, PROGRAM)
 
 
@@ -79,9 +70,9 @@ def export(model: Repaired, path: Path, images: Images, *, force: bool = False) 
             f"{model.promise.largest_change:.2g} ({model.promise.flips} of {model.promise.images} predictions change), "
             f"where {model.promise.tolerance:.2g} was promised. Repair the model in float64, or a clean copy of it."
         )
-    make = _as_weights if path.suffix.lower() == WEIGHTS else _as_program
-    content, read_back, usage = make(model, path)
-    change = _change(model, read_back, images)
+    weights = path.suffix.lower() == WEIGHTS
+    content = _weights(model) if weights else _program(model)
+    change = content.change(model, images[:16].to(model.device, model.dtype))
     if not change <= model.promise.tolerance:
         raise ModelError(
             f"The repaired model is not written: read back, its probabilities differ by up to {change:.2g}. The "
@@ -89,35 +80,19 @@ def export(model: Repaired, path: Path, images: Images, *, force: bool = False) 
         )
     try:
         with path.open("wb" if force else "xb") as file:
-            file.write(content)
+            file.write(content.data)
     except OSError as error:
         raise CallError(f"The file {path} cannot be written: {error.strerror}. Name another.") from error
-    return Written(path, change, usage)
+    return Written(path, change, _weights_usage(model, path) if weights else _program_usage(model, path))
 
 
-_Made = tuple[bytes, nn.Module, str]
-
-
-def _as_weights(model: Repaired, path: Path) -> _Made:
+def _weights(model: Repaired) -> Content:
     if model.way != "weights":
         raise CallError(
             "Weights alone cannot hold this repair: what is added to the logits is not in the last layer's weights, so "
             f"the mean is taken away behind the network. Name a file that ends with {PROGRAM}, which holds it all."
         )
-    from safetensors.torch import load, save
-
-    state = model.net.state_dict()
-    odd = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if odd:
-        raise CallError(
-            f"The network keeps something else than tensors with its weights ({odd[0]}), which {WEIGHTS} cannot hold. "
-            f"Name a file that ends with {PROGRAM}."
-        )
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
-    content = save(tensors, {"format": "pt", "fukusen": written(model, _made(model))})
-    net = copy.deepcopy(model.net).eval()
-    net.load_state_dict(load(content))
-    return content, net, _weights_usage(model, path)
+    return as_weights(model, _made(model))
 
 
 def _weights_usage(model: Repaired, path: Path) -> str:
@@ -130,28 +105,16 @@ def _weights_usage(model: Repaired, path: Path) -> str:
     )
 
 
-def _as_program(model: Repaired, path: Path) -> _Made:
-    net = copy.deepcopy(model.net).cpu().eval()
-    # Of two images, or the number of images would be taken for fixed.
-    sample = torch.zeros(2, *model.input_shape, dtype=model.dtype)
-    kept = io.BytesIO()
+def _program(model: Repaired) -> Content:
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            program = torch.export.export(net, (sample,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-            torch.export.save(program, kept, extra_files={PLACE: written(model, _made(model))})
-            kept.seek(0)
-            again = torch.export.load(kept).module()
-    except Exception as error:
-        raise ModelError(
-            f"The network cannot be exported as a program: {reason(error)}. "
-            + (
-                f"Its repaired weights can be: name a file that ends with {WEIGHTS}."
-                if model.way == "weights"
-                else "Write a module.py:factory that returns fukusen.repair(...) of it, and use that."
-            )
-        ) from error
-    return kept.getvalue(), again, _program_usage(model, path)
+        return as_program(model, _made(model))
+    except ModelError as error:
+        remedy = (
+            f"Its repaired weights can be: name a file that ends with {WEIGHTS}."
+            if model.way == "weights"
+            else "Write a module.py:factory that returns fukusen.repair(...) of it, and use that."
+        )
+        raise ModelError(f"{error} {remedy}") from error
 
 
 def _program_usage(model: Repaired, path: Path) -> str:
@@ -167,11 +130,3 @@ def _program_usage(model: Repaired, path: Path) -> str:
 def _made(model: Repaired) -> str:
     where = f"the mean row of {model.place} is zero" if model.way == "weights" else "the mean logit is taken away"
     return f"Repaired by fukusen: {where}; same probabilities."
-
-
-def _change(model: Repaired, read_back: nn.Module, images: Images) -> float:
-    few = images[:16].to(model.device, model.dtype)
-    meant = model.probabilities(model.logits(few)).cpu()
-    with torch.no_grad():
-        found = unwrapped(read_back(few.clone().to(next(read_back.parameters(), few).device)))
-    return float((model.probabilities(found).cpu() - meant).abs().max())

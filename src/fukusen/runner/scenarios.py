@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from fukusen.attacks import Attack, goal_of, verified
+from fukusen.attacks import Attack, export_twin, goal_of, verified
 from fukusen.auditing import Plan
 from fukusen.auditing.bounds import REDRAWN
 from fukusen.auditing.redrawing import moved
@@ -46,6 +46,7 @@ class Stage:
         folder: where everything goes.
         write: writes an audit's report into its store.
         progress: called with (done, total, phase).
+        export: whether each manipulated copy is written, too, as a file that names its manipulation.
     """
 
     plan: Plan
@@ -55,6 +56,7 @@ class Stage:
     folder: Path
     write: Written
     progress: Progress
+    export: bool = False
 
     def audited(self, model: Classifier, place: str) -> tuple[Store, Verdict]:
         """The model's audit in a folder of its own, gone on with where it is there."""
@@ -127,7 +129,8 @@ def play(stage: Stage, attacks: Sequence[Attack], images: Tensor) -> Verdict:
 def _scenario(stage: Stage, attack: Attack, images: Tensor, own: tuple[Store, Verdict]) -> Verdict:
     place = place_of(attack)
     told = _told(attack)
-    key = digest_of([stage.model.digest, str(spec_of(attack)), stage.plan.digest, [item.name for item in stage.items]])
+    wanted = [stage.model.digest, str(spec_of(attack)), stage.plan.digest, [item.name for item in stage.items]]
+    key = digest_of([*wanted, "exported"] if stage.export else wanted)
     kept = stage.folder / place / _ENTRY
     known = read_json(kept)
     if isinstance(known, dict) and known.get("key") == key and (stage.folder / place / "audit.json").is_file():
@@ -141,8 +144,23 @@ def _scenario(stage: Stage, attack: Attack, images: Tensor, own: tuple[Store, Ve
     quiet = replace(stage, progress=_phase(stage, f"auditing {attack.name}"))
     store, verdict = quiet.audited(twin, place)
     entry = {**told, "undefined": None, **_compared(stage, attack, (own, (store, verdict)), made)}
+    entry["exported"] = _exported(stage, attack, made, images)
     write_json(kept, {"key": key, "entry": entry})
     return entry
+
+
+def _exported(stage: Stage, attack: Attack, made: Twin | AlteredImages, images: Tensor) -> Verdict | None:
+    """Where the copy was written, or why it could not be; nothing where nobody asked."""
+    if not stage.export:
+        return None
+    if not isinstance(made, Twin):
+        return {"file": None, "undefined": "Images were altered, not the model: there is no copy to write."}
+    place = place_of(attack)
+    try:
+        file = export_twin(made, attack, stage.model, images, stage.folder / place)
+    except (ModelError, CallError) as error:
+        return {"file": None, "undefined": str(error)}
+    return {"file": f"{place}/{file.name}", "undefined": None}
 
 
 def _phase(stage: Stage, said: str) -> Progress:

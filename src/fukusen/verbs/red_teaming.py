@@ -59,12 +59,13 @@ def red_team(
     budget: Budget = "quick",
     sample: int = 32,
     seed: int = 0,
+    export: bool = False,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
 ) -> RedTeam:
     """Play harmless attacks on copies of a model, and audit each copy as the model itself.
 
-    Nothing of the copies is kept but their audits: no manipulated model is written.
+    Nothing of the copies is kept but their audits: no manipulated model is written unless ``export`` asks for it.
 
     Args:
         model: a classifier, or the name of one; left as it is.
@@ -74,6 +75,8 @@ def red_team(
         budget: of the audits: ``quick``, ``standard`` or ``deep``.
         sample: the most images to use, at least 1; of more, a random sample that depends on the seed alone.
         seed: from which every random choice follows.
+        export: also write each manipulated copy beside its audit, as ``manipulated.safetensors`` or
+            ``manipulated.pt2``; the file names the manipulation in its metadata, and ``load`` repeats it as a note.
         device: where to run.
         progress: called with (done, total, phase).
 
@@ -85,6 +88,7 @@ def red_team(
     """
     require(type(sample) is int and sample >= 1, "attack", "sample", "an int >= 1", sample)
     chosen = standard_scenarios() if scenarios is None else [attacks.build(one) for one in scenarios]
+    require(isinstance(export, bool), "attack", "export", "True or False", export)
     require(len(chosen) > 0, "attack", "scenarios", "at least one attack", scenarios)
     plan = make_plan(budget, seed=seed)
     items = _sampled(items_of(images), sample, seed)
@@ -94,7 +98,7 @@ def red_team(
     told = progress or (lambda _done, _total, _phase: None)
     part = _read(classifier, items)
     good = [item for item in items if item.name not in part.failures]
-    stage = Stage(plan, classifier, good, part.failures, folder, write_report, told)
+    stage = Stage(plan, classifier, good, part.failures, folder, write_report, told, export)
     result = play(stage, chosen, part.images[0])
     write_text(folder / PAGE, attack_page(folder, result))
     write_json(folder / RESULT, result)

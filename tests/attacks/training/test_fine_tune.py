@@ -210,3 +210,15 @@ def test_networks_that_cannot_be_trained_are_refused(reading: Any) -> None:
     assert str(missing.value) == (
         "The attack 'location' works on real images of the model's kind. Give it some: images=..."
     )
+
+
+def test_a_comparison_tells_a_fine_tuned_twin_apart(reading: Any) -> None:
+    """As another function, however near, whose heatmaps differ before and after softmax."""
+    twin = verified(Location("joint", steps=40, **QUICK), reading.model, reading.images)
+    found = fukusen.compare(reading.model, twin, reading.images)
+    assert found.function in ("different function", "nearly the same function")
+    assert found.explanations == "different explanations"
+    assert {"logit", "log_odds"} <= {row.score for row in found.moved}
+    assert not found.equal
+    assert not found.weights.same
+    assert found.same_code
