@@ -9,6 +9,7 @@ from torch import nn
 
 from fukusen.auditing import Judgement, facts_of, judge, make_plan
 from fukusen.auditing.bounds import bounds_for
+from fukusen.checks.added import OTHERWISE
 from fukusen.models import Classifier, wrap
 from fukusen.records import Item, ItemResult, Measurement, Undefined
 
@@ -35,6 +36,7 @@ def _clean() -> list[Measurement]:
         *leaks,
         *peaks,
         *_each("shift_share", 0.05, layer="0"),
+        *_each("added_shift", 1e-6, layer="0"),
         *_each("score_disagreement", 0.9, method="hires_cam", score="logit", against="hires_cam/log_odds"),
         *_each("gradient_truth", 1e-6, layer="0", against="nearby"),
         *_each("gradient_truth", 1e-3, layer="0", against="path"),
@@ -180,11 +182,39 @@ def test_a_row_whose_maps_are_empty_describes_nothing(model: Classifier) -> None
     assert row["reasons"] == ["its heatmap is empty on 2 of 3 images"]
 
 
+def test_what_stands_beside_the_last_layer_is_a_lie_however_faint(model: Classifier) -> None:
+    """The logit's rows are manipulated, the log-odds' are not."""
+    found = _judged(model, _instead(_clean(), [Measurement("added_shift", 0.02, "b.png", layer="0")]))
+    (finding,) = found.findings
+    assert found.status == "fail"
+    assert (finding.check, finding.scope, finding.severity) == ("added_shift", "model", "high")
+    assert finding.claim == (
+        "At the layer 0, all logits share a gradient that no weight of the last layer makes, 0.02 times as large as "
+        "what tells the classes apart (bound 0.01; out of it on 1 of 3 images looked at). Something beside the last "
+        "layer adds a number to every logit: it changes no prediction, and heatmaps of logits show it."
+    )
+    assert {row for row, verdict in _verdicts(found).items() if verdict == "manipulated"} == {
+        ("hires_cam", "logit"),
+        ("occlusion", "logit"),
+    }
+
+
+def test_a_network_that_a_check_does_not_fit_can_pass(model: Classifier) -> None:
+    """Although that shows only when it is made; any other reason is no pass."""
+    for value, status in ((OTHERWISE, "not_applicable"), (Undefined("it broke"), "not_run")):
+        found = _judged(
+            model, _instead(_clean(), [Measurement("added_shift", value, item, layer="0") for item in ITEMS])
+        )
+        (row,) = [row for row in found.checks if row["check"] == "added_shift"]
+        assert (row["status"], row["reason"]) == (status, value.reason)
+        assert found.status == ("pass" if status == "not_applicable" else "attention")
+
+
 def test_shift_checks_do_not_apply_to_labels_and_are_not_passed() -> None:
     """With independent labels a shift changes predictions, so no row is exposed."""
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
     model = wrap(net, input_size=(3, 16, 16), head="sigmoid")
-    shifty = ("shift_share", "score_disagreement", "head_mean_row")
+    shifty = ("shift_share", "added_shift", "score_disagreement", "head_mean_row")
     found = _judged(model, [one for one in _clean() if one.check not in shifty])
     assert {row["check"] for row in found.checks if row["status"] == "not_applicable"} == set(shifty)
     assert set(_verdicts(found).values()) == {"sound"}

@@ -28,6 +28,12 @@ class Bound:
 
 _ALWAYS = (
     Bound(
+        "added_shift",
+        1e-2,
+        "relative size of a gradient that no weight makes; rounding leaves less than 1e-5, and a number that is added "
+        "to every logit shows in a heatmap from about 0.1 on",
+    ),
+    Bound(
         "score_disagreement",
         0.6,
         "median likeness over the images; honest ImageNet networks lie near 0.9, ten-class ones near 0.95",
@@ -138,8 +144,10 @@ def bounds_for(classes: int) -> dict[str, Bound]:
         ),
         Bound(
             "head_mean_row",
-            2 / sqrt(max(classes, 1)),
-            "twice 1/sqrt(k), what untrained independent rows share by chance",
+            min(2 / sqrt(max(classes, 1)), 3 * chance / sqrt(1 + 9 * chance**2)),
+            "the smaller of twice 1/sqrt(k), what untrained independent rows share by chance, and what the rows share "
+            "where that is three times as large as what sets them apart is by chance: of few classes, a mean row is "
+            "never much longer than the rows",
         ),
     ]
     return {bound.name: bound for bound in (*scaled, *_ALWAYS)}

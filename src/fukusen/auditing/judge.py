@@ -138,7 +138,10 @@ def _check_row(check: Check, model: Classifier, case: Case, findings: Sequence[F
         status, why = "not_applicable", reason.reason
     elif not numbers:
         met = case.evidence.reasons(check.name)
-        status, why = "not_run", "; ".join(met) or "it needs maps that this audit did not make"
+        # Where a network of this kind, or an audit that was asked for so much, has no such number, nothing failed.
+        beside = met and set(met) <= getattr(check, "inapplicable", frozenset())
+        status = "not_applicable" if beside else "not_run"
+        why = "; ".join(met) or "it needs maps that this audit did not make"
     elif any(one.check == check.name for one in findings):
         status = "exceeded"
     worst = (max if check.larger_is_worse else min)(numbers.values()) if numbers else None

@@ -97,7 +97,7 @@ class Tasks:
     Args:
         plan: of the audit.
         costly: whether methods with passes of their own are run on it.
-        probed: whether its gradients are compared with finite differences.
+        probed: whether checks with passes of their own are run on it, such as that of gradients against differences.
     """
 
     plan: Plan
@@ -117,7 +117,7 @@ class Tasks:
     def build_checks(self) -> tuple[Check, ...]:
         """The checks that are run on the image."""
         built = (checks.build(spec) for spec in self.plan.checks)
-        return tuple(check for check in built if self.probed or check.name != "gradient_truth")
+        return tuple(check for check in built if self.probed or not getattr(check, "on_sample", False))
 
 
 def built(registry: Registry[T], specs: Sequence[str | Spec] | str | Spec) -> list[T]:

@@ -15,7 +15,7 @@ from fukusen.records import Finding, Undefined
 from fukusen.scores import Score
 
 NO_LEAK = 1e-9
-SHIFT_CHECKS = ("shift_share", "head_mean_row")
+SHIFT_CHECKS = ("shift_share", "added_shift", "head_mean_row")
 Reasons = list[str]
 
 

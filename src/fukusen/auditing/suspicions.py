@@ -63,6 +63,25 @@ def shift_findings(case: Case) -> Iterator[Finding]:
         yield Finding("shift_share", "model", severity, value, bound, told, score="logit", priority=1.0, evidence=facts)
 
 
+def added_findings(case: Case) -> Iterator[Finding]:
+    """A number that is added to every logit beside the last layer, however faint."""
+    bound = case.bounds["added_shift"].value
+    for layer in case.evidence.values("added_shift", "layer"):
+        numbers = case.evidence.numbers("added_shift", layer=layer)
+        beyond = {item: value for item, value in numbers.items() if value > bound}
+        if not beyond:
+            continue
+        worst = max(beyond.values())
+        told = (
+            f"{_where(layer)}, all logits share a gradient that no weight of the last layer makes, {worst:.3g} times "
+            f"as large as what tells the classes apart (bound {bound:.2g}; out of it on {len(beyond)} of "
+            f"{len(numbers)} images looked at). Something beside the last layer adds a number to every logit: it "
+            "changes no prediction, and heatmaps of logits show it."
+        )
+        facts = {"layer": layer, "images": len(beyond), "measured_on": len(numbers)}
+        yield Finding("added_shift", "model", "high", worst, bound, told, score="logit", priority=1.0, evidence=facts)
+
+
 def head_findings(case: Case) -> Iterator[Finding]:
     """A shift that hides in the last layer's weights."""
     bound = case.bounds["head_mean_row"].value
@@ -134,6 +153,7 @@ def track_findings(case: Case) -> Iterator[Finding]:
 
 MODEL_SUSPICIONS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     shift_findings,
+    added_findings,
     head_findings,
     truth_findings,
     disagreement_findings,

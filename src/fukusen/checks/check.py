@@ -37,7 +37,9 @@ class Check(Protocol):
     """Something measured besides agreement; a frozen dataclass whose fields are its parameters.
 
     ``scope``: whether it measures each image or the model once. ``meaning``: what the number means to a reader.
-    ``larger_is_worse``: which side of its bound is out of bounds.
+    ``larger_is_worse``: which side of its bound is out of bounds. A check that takes passes of its own says so with
+    ``on_sample = True``, and is run on a few images, drawn by chance. ``inapplicable`` may hold the reasons of
+    Undefined values that say that the check does not apply, which shows only when it is made.
     """
 
     name: ClassVar[str]

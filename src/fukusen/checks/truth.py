@@ -105,6 +105,7 @@ class GradientTruth:
     meaning: ClassVar[str] = "relative error of the gradients that maps are made of, against the model's own behaviour"
     scope: ClassVar[Scope] = "image"
     larger_is_worse: ClassVar[bool] = True
+    on_sample: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         valid = isinstance(self.directions, int) and self.directions >= 1
