@@ -26,6 +26,10 @@ CHEAP = {
     "smooth_grad": Spec.of("smooth_grad", samples=2),
     "expected_gradients": Spec.of("expected_gradients", samples=2),
     "occlusion": Spec.of("occlusion", grid=2),
+    "sliding_occlusion": Spec.of("sliding_occlusion", size=5, stride=5),
+    "rise": Spec.of("rise", masks=8),
+    "lime": Spec.of("lime", samples=8, segments=4),
+    "kernel_shap": Spec.of("kernel_shap", samples=8, segments=4),
     "rsi_grad_cam": Spec.of("rsi_grad_cam", steps=2),
 }
 METHODS: dict[str, Method] = {name: methods.build(CHEAP.get(name, name)) for name in methods.names()}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fukusen.arrays import Batch, Maps
+from fukusen.errors import CallError
 from fukusen.methods import (
     GradCam,
     GradCamPlusPlus,
@@ -20,8 +21,10 @@ from fukusen.methods import (
     LayerCam,
     Method,
     Occlusion,
+    SlidingOcclusion,
     SmoothGrad,
 )
+from fukusen.methods.fills import hiding
 from fukusen.models import Classifier, wrap
 from fukusen.scores import scores
 from fukusen.tape import Tape
@@ -311,6 +314,66 @@ def test_occlusion_is_the_fall(name: str, fill: str, grid: int, window: float) -
                 expected[n, i, j] = (before - after).item()
     found = _maps(Occlusion(grid=grid, window=window, fill=fill), model, images, name)
     _assert_same(found, expected, relative=1e-9)
+
+
+@each_score
+@pytest.mark.parametrize(("size", "stride"), [(3, 2), (2, 2), (4, 3), (9, 5)])
+def test_sliding_occlusion_is_the_mean_fall(name: str, size: int, stride: int) -> None:
+    """Every pixel's mean over the windows that hide it; they move on until one has reached the edge."""
+    model, images = _model(), _images()
+    firsts = [0]
+    while firsts[-1] + size < 7:
+        firsts.append(firsts[-1] + stride)
+    expected = torch.zeros(2, 7, 7, dtype=torch.float64)
+    for n, target in enumerate(TARGETS):
+        falls: dict[tuple[int, int], list[float]] = {place: [] for place in itertools.product(range(7), repeat=2)}
+        for top, left in itertools.product(firsts, repeat=2):
+            hidden, places = images[n].clone(), []
+            for row, column in falls:
+                if top <= row < top + size and left <= column < left + size:
+                    hidden[:, row, column] = images[n].mean(dim=(1, 2))
+                    places.append((row, column))
+            with torch.no_grad():
+                before, after = (NAIVE[name](model.net(x[None]), target) for x in (images[n], hidden))
+            for place in places:
+                falls[place].append((before - after).item())
+        for (row, column), found in falls.items():
+            expected[n, row, column] = sum(found) / len(found)
+    made = _maps(SlidingOcclusion(size=size, stride=stride), model, images, name)
+    _assert_same(made, expected, relative=1e-9)
+
+
+@pytest.mark.parametrize("method", [Occlusion(grid=3, fill="inpaint"), SlidingOcclusion(size=3, stride=2)])
+def test_five_scores_of_occlusion_share_their_passes(method: Method) -> None:
+    """One forward pass for each window, however many scores."""
+    for asked in (["logit"], list(NAIVE)):
+        model, passes = _model(), []
+        model.net.register_forward_hook(lambda *_, passes=passes: passes.append(1))
+        batch = Batch(("a", "b"), _images(), torch.tensor(TARGETS))
+        assert len(method.maps(Tape(model, batch), [scores.build(name) for name in asked])) == len(asked)
+        assert len(passes) == 1 + 9
+
+
+@pytest.mark.parametrize("fill", ["blur", "noise", "inpaint"])
+def test_occlusion_with_every_fill_is_the_fall(fill: str) -> None:
+    """The fill's own picture in the window, the image's around it."""
+    model, images = _model(), _images()
+    found = _maps(Occlusion(grid=7, window=3.0, fill=fill, seed=6), model, images, "log_odds")
+    for row, column in ((0, 0), (3, 2), (6, 4)):
+        keep = torch.ones(1, 7, 7, dtype=torch.float64)
+        keep[:, max(0, row - 1) : row + 2, max(0, column - 1) : column + 2] = 0
+        hidden = hiding(images, fill, 6).through(keep)
+        for n, target in enumerate(TARGETS):
+            with torch.no_grad():
+                before, after = (NAIVE["log_odds"](model.net(x[n : n + 1]), target) for x in (images, hidden))
+            assert float(found[n, row, column]) == pytest.approx((before - after).item(), rel=1e-9)
+
+
+@pytest.mark.parametrize(("name", "bad"), [("size", 0), ("stride", 0), ("stride", 33), ("seed", -1)])
+def test_bad_parameters_of_sliding_occlusion_are_refused(name: str, bad: int) -> None:
+    """By name."""
+    with pytest.raises(CallError, match=f"The '{name}' parameter of SlidingOcclusion must be"):
+        SlidingOcclusion(**{name: bad})
 
 
 @pytest.mark.parametrize("grid", range(1, 8))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,7 +16,18 @@ from PIL import Image
 from torch import Tensor, nn
 
 from fukusen.arrays import Batch, Cotangents, Images, Logits, Maps, Scales, Targets
-from fukusen.methods import IntegratedGradients, Lrp, Method, Occlusion, methods
+from fukusen.methods import (
+    IntegratedGradients,
+    KernelShap,
+    Lime,
+    Lrp,
+    Method,
+    Occlusion,
+    SlidingOcclusion,
+    methods,
+)
+from fukusen.methods.coalitions import coin_flips, shapley_draws
+from fukusen.methods.superpixels import superpixels
 from fukusen.models import Classifier, wrap
 from fukusen.scores import Score, scores
 from fukusen.tape import Tape
@@ -211,6 +222,74 @@ def test_occlusion_is_captums(cases: dict[str, _Case], which: str, name: str) ->
     )
     found = case.maps(Occlusion(grid=grid, window=1.0, fill="zero"), scores.build(name))
     _assert_same(found, expected[:, 0, ::side, ::side])
+
+
+@each_target
+@pytest.mark.parametrize(("size", "stride"), [(4, 4), (5, 3), (6, 1), (7, 7)])
+def test_sliding_occlusion_is_captums(name: str, size: int, stride: int) -> None:
+    """Also with windows that overlap, where both take each pixel's mean, and that are cut off at the edge."""
+    case = _small_case()
+    peer = captum.Occlusion(case.at_logits(name))
+    expected = peer.attribute(
+        case.images, sliding_window_shapes=(3, size, size), strides=(3, stride, stride), target=case.targets
+    )
+    found = case.maps(SlidingOcclusion(size=size, stride=stride, fill="zero"), scores.build(name))
+    _assert_same(found, expected[:, 0])
+
+
+PARTS = 9
+
+
+def _cells(case: _Case) -> Tensor:
+    labels = superpixels(case.images[:1], PARTS, "cells")
+    assert isinstance(labels, Tensor)
+    return labels[None]
+
+
+@each_target
+def test_lime_is_captums(name: str) -> None:
+    """With the same draws, scikit-learn's ridge regression and the same kernel, one image at a time."""
+    linear = pytest.importorskip("captum._utils.models.linear_model", exc_type=ImportError)
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    case = _small_case()
+
+    def draws(_image: Tensor, **_: object) -> Iterator[Tensor]:
+        yield torch.ones(1, PARTS)
+        yield from (one[None].float() for one in coin_flips(PARTS, 0))
+
+    def nearness(_image: Tensor, _seen: Tensor, drawn: Tensor, **_: object) -> Tensor:
+        distance = 1 - torch.nn.functional.cosine_similarity(drawn, torch.ones_like(drawn))
+        return (-distance.square() / (2 * 0.25**2)).exp()
+
+    ridge = linear.SkLearnRidge(alpha=1.0)
+    peer = captum.Lime(case.at_logits(name), ridge, similarity_func=nearness, perturb_func=draws)
+    expected = [
+        peer.attribute(image[None], target=int(target), feature_mask=_cells(case), n_samples=61)[:, 0]
+        for image, target in zip(case.images, case.targets, strict=True)
+    ]
+    found = case.maps(Lime(samples=60, segments=PARTS, fill="zero"), scores.build(name))
+    _assert_same(found, torch.cat(expected))
+
+
+@each_target
+def test_kernel_shap_is_captums(name: str) -> None:
+    """With the same draws; captum weighs the ends by a million where we hold them exactly."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    case = _small_case()
+
+    def draws(_image: Tensor, **_: object) -> Iterator[Tensor]:
+        yield torch.ones(1, PARTS)
+        yield torch.zeros(1, PARTS)
+        yield from (one[None].float() for one in shapley_draws(PARTS, 0))
+
+    peer = captum.KernelShap(case.at_logits(name))
+    peer.perturb_func = draws
+    expected = [
+        peer.attribute(image[None], target=int(target), feature_mask=_cells(case), n_samples=62)[:, 0]
+        for image, target in zip(case.images, case.targets, strict=True)
+    ]
+    found = case.maps(KernelShap(samples=60, segments=PARTS, fill="zero"), scores.build(name))
+    _assert_same(found, torch.cat(expected), relative=1e-3)
 
 
 @pytest.mark.parametrize("name", scores.names())

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fukusen.arrays import Batch
 from fukusen.errors import CallError
 from fukusen.methods import Rise
+from fukusen.methods.fills import Fill, hiding
 from fukusen.methods.random_masks import random_masks
 from fukusen.models import Classifier, wrap
 from fukusen.scores import scores
@@ -46,6 +47,23 @@ def test_it_is_the_papers_average_without_the_mean_score(model: Classifier) -> N
         paper = sum(value * mask[0] for value, mask in zip(values, masks, strict=True)) / (20 * 0.4)
         level = sum(values) / 20 * sum(mask[0] for mask in masks) / (20 * 0.4)
         torch.testing.assert_close(maps, paper - level)
+
+
+@pytest.mark.parametrize("fill", ["mean", "blur", "noise", "inpaint"])
+def test_another_fill_stands_where_nothing_is_let_through(model: Classifier, fill: Fill) -> None:
+    """The same average, of images in which the fill takes what the mask takes away."""
+    (found,) = _maps(Rise(masks=8, cells=3, fill=fill, seed=7), model, "log_odds")
+    masks = list(islice(random_masks((15, 18), 3, 0.5, 7), 8))
+    for n, target in enumerate(TARGETS):
+        shown = hiding(_images()[n : n + 1], fill, 7)
+        values = []
+        for mask in masks:
+            p = model.net(shown.through(mask)).detach().softmax(dim=1)[0, target]
+            values.append(float(p.logit()))
+        expected = sum((value - sum(values) / 8) * mask[0] for value, mask in zip(values, masks, strict=True)) / (
+            8 * 0.5
+        )
+        torch.testing.assert_close(found[n], expected)
 
 
 def test_masks_are_what_they_say() -> None:

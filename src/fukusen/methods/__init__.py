@@ -2,6 +2,7 @@
 
 from fukusen.methods.ablation import AblationCam, ScoreCam
 from fukusen.methods.attention import AttentionRelevance, AttentionRollout
+from fukusen.methods.behaviour import Estimate
 from fukusen.methods.cam import GradCam, GradCamPlusPlus, HiResCam, LayerCam, XGradCam
 from fukusen.methods.deep_lift import DeepLift
 from fukusen.methods.eigen_cam import EigenCam, EigenGradCam
@@ -23,10 +24,11 @@ from fukusen.methods.method import (
     resolution_of,
 )
 from fukusen.methods.paths import IntegratedGradients, SmoothGrad
-from fukusen.methods.perturbation import Occlusion
+from fukusen.methods.perturbation import Occlusion, SlidingOcclusion
 from fukusen.methods.random_masks import Rise
 from fukusen.methods.relevance import Lrp
 from fukusen.methods.rsi_grad_cam import RsiGradCam
+from fukusen.methods.surrogates import KernelShap, Lime
 
 __all__ = [
     "AblationCam",
@@ -36,6 +38,7 @@ __all__ = [
     "DeepLift",
     "EigenCam",
     "EigenGradCam",
+    "Estimate",
     "ExpectedGradients",
     "Explained",
     "FinerCam",
@@ -48,7 +51,9 @@ __all__ = [
     "HiResCam",
     "InputXGradient",
     "IntegratedGradients",
+    "KernelShap",
     "LayerCam",
+    "Lime",
     "Lrp",
     "Method",
     "Occlusion",
@@ -56,6 +61,7 @@ __all__ = [
     "Rise",
     "RsiGradCam",
     "ScoreCam",
+    "SlidingOcclusion",
     "SmoothGrad",
     "XGradCam",
     "also_at",
