@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from torch import nn
 
-from fukusen.auditing import Judgement, facts_of, judge, make_plan
+from fukusen.auditing import Found, Judgement, facts_of, judge, make_plan
 from fukusen.auditing.bounds import bounds_for
 from fukusen.checks.added import OTHERWISE
 from fukusen.models import Classifier, wrap
@@ -53,7 +53,7 @@ def _judged(model: Classifier, measurements: Sequence[Measurement], failed: int 
         for name in ITEMS
     ]
     results += [ItemResult(Item(f"bad{n}.png", "bad"), "key", "failed", "it is empty") for n in range(failed)]
-    return judge(plan, model, facts_of(model), results, measurements)
+    return judge(plan, model, Found(facts_of(model), results, measurements))
 
 
 def _instead(measurements: Sequence[Measurement], new: Sequence[Measurement]) -> list[Measurement]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from fukusen.auditing import facts_of, judge, make_plan
+from fukusen.auditing import Found, facts_of, judge, make_plan
 from fukusen.models import wrap
 from fukusen.records import Item, ItemResult, Measurement, Spec
 
@@ -22,7 +22,7 @@ def _rows(methods: tuple[Spec, ...], *planted: Measurement) -> dict[str, dict[st
     result = ItemResult(Item("a.png", "a.png"), "key", "audited", predicted=1, predicted_name="cat", probability=0.9)
     drawn = [Measurement("peak_cell", 24.0, "a.png", method=spec.name, score="logit") for spec in methods]
     leak = Measurement("shift_leak", 1.0, "a.png", score="logit")
-    found = judge(plan, model, facts_of(model), [result], [leak, *drawn, *planted])
+    found = judge(plan, model, Found(facts_of(model), [result], [leak, *drawn, *planted]))
     return {row["method"]: row for row in found.panel}
 
 

@@ -74,7 +74,7 @@ def test_a_model_that_passes_is_summed_up_in_lines(call: Call, here: Path) -> No
         "heatmaps  4 kinds (method and score): 2 sound, 2 exposed, 0 manipulated, 0 unreliable",
         "images    3 of 3 audited",
         "queue     empty: no image has an open finding",
-        "checks    5 within bounds",
+        "checks    6 within bounds",
         "findings  none",
         "report    out/report.html",
     ]
@@ -215,3 +215,19 @@ def test_bad_pictures_fail_one_by_one(call: Call, here: Path) -> None:
         "pixels; at least 8 a side are needed), and 1 more"
     )
     assert line in call(*words).out.splitlines()
+
+
+def test_a_reference_is_taken_and_repeated(call: Call, here: Path) -> None:
+    """And one that cannot be is said in one sentence, before anything is written."""
+    assert call("audit", "model.py:build", "photos", "--out", "trusted", "--budget", "quick", *PANEL).code == 0
+    words = ("audit", "model.py:build", "photos", "--out", "out", "--budget", "quick", *PANEL, "--reference")
+    done = call(*words, "trusted", "--json")
+    assert done.code == 0, done.err
+    verdict = json.loads(done.out)
+    jsonschema.validate(verdict, audit_schema())
+    assert verdict["reference"]["folder"] == "trusted"
+    assert "--reference trusted" in verdict["command"]
+    missing = call("audit", "model.py:build", "photos", "--out", "never", "--reference", "nowhere")
+    assert missing.code == 2
+    assert missing.err.splitlines()[-1].startswith("fukusen: There is no folder nowhere.")
+    assert not (here / "never").exists()

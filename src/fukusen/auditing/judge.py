@@ -12,8 +12,10 @@ from fukusen.auditing.engine import AGREEMENT, COMPARED_SCORES
 from fukusen.auditing.evidence import Evidence, Numbers, middle
 from fukusen.auditing.facts import ModelFacts
 from fukusen.auditing.plan import Plan
+from fukusen.auditing.reference import Reference
 from fukusen.auditing.rows import row_of
 from fukusen.auditing.suspicions import MODEL_SUSPICIONS, Case, image_findings
+from fukusen.auditing.unusual import unusual
 from fukusen.checks import Check, checks
 from fukusen.checks.truth import NEARBY
 from fukusen.methods import methods, resolution_of
@@ -49,40 +51,58 @@ class Judgement:
     bounds: tuple[Bound, ...]
 
 
-def judge(
-    plan: Plan,
-    model: Classifier,
-    facts: ModelFacts,
-    results: Sequence[ItemResult],
-    measurements: Sequence[Measurement],
-) -> Judgement:
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What an audit is judged by.
+
+    Args:
+        facts: about the model.
+        results: what became of each image.
+        measurements: everything measured under the plan.
+        reference: an earlier audit of a trusted model, or None.
+    """
+
+    facts: ModelFacts
+    results: Sequence[ItemResult]
+    measurements: Sequence[Measurement]
+    reference: Reference | None = None
+
+    @property
+    def case(self) -> Case:
+        """What suspicions are drawn from."""
+        usual = bounds_for(self.facts.classes)
+        bounds = usual if self.reference is None else self.reference.bounds()
+        return Case(Evidence(self.measurements), bounds, usual)
+
+
+def judge(plan: Plan, model: Classifier, found: Found) -> Judgement:
     """Hold the measurements against their bounds.
 
     Args:
         plan: what was asked.
         model: asked which checks apply to it, and where its maps are read.
-        facts: about the model.
-        results: what became of each image.
-        measurements: everything measured under the plan.
+        found: what was measured, and what it is compared with.
 
     Returns:
         The judgement; the same measurements always give the same one.
     """
-    bounds = bounds_for(facts.classes)
-    case = Case(Evidence(measurements), bounds)
+    case, results = found.case, found.results
     findings = [finding for suspicion in MODEL_SUSPICIONS for finding in suspicion(case)]
-    of_images = sorted(image_findings(case), key=_gravest_first)
+    of_images = list(image_findings(case))
+    if found.reference is not None and found.reference.digest == found.facts.digest:
+        of_images += unusual(case, found.reference, of_images)
+    of_images.sort(key=_gravest_first)
     findings = sorted(findings, key=lambda one: -one.priority) + of_images
     looked = _checks(plan, model, case, findings)
     queue = _queue(of_images, results)
     return Judgement(
         status=_status(findings, looked, queue, results),
         findings=tuple(findings),
-        panel=tuple(_panel(plan, model, facts, case, findings)),
+        panel=tuple(_panel(plan, model, found.facts, case, findings)),
         checks=tuple(looked),
         queue=tuple(queue),
         agreement=_agreement(case.evidence),
-        bounds=tuple(bounds.values()),
+        bounds=tuple(case.bounds.values()),
     )
 
 

@@ -24,10 +24,24 @@ class Case:
     Args:
         evidence: the measurements.
         bounds: by name.
+        usual: the bounds that hold for every model, where a reference has set closer ones.
     """
 
     evidence: Evidence
     bounds: Mapping[str, Bound]
+    usual: Mapping[str, Bound] | None = None
+
+    def severity(self, check: str, value: float, worst: float) -> Severity:
+        """Of a number that is too large: high beyond what any honest model has, or far beyond what the reference has.
+
+        Args:
+            check: whose bound it is.
+            value: the typical number.
+            worst: the largest.
+        """
+        bound = self.bounds[check].value
+        limit = bound if self.usual is None else max(bound, self.usual[check].value)
+        return "high" if value > limit or worst > GRAVE * bound else "medium"
 
 
 def priority_of(severity: Severity, excess: float) -> float:
@@ -57,7 +71,7 @@ def shift_findings(case: Case) -> Iterator[Finding]:
             "images). "
             "Such a number changes no prediction and can draw anything: do not show heatmaps of logits of this model."
         )
-        severity: Severity = "high" if everywhere or worst > GRAVE * bound else "medium"
+        severity = case.severity("shift_share", typical, worst)
         facts = {"layer": layer, "images": len(beyond), "measured_on": len(numbers), "median": typical, "worst": worst}
         value = typical if everywhere else worst
         yield Finding("shift_share", "model", severity, value, bound, told, score="logit", priority=1.0, evidence=facts)
@@ -94,7 +108,8 @@ def head_findings(case: Case) -> Iterator[Finding]:
             )
             facts = {"layer": measurement.layer}
             value = measurement.value
-            yield Finding("head_mean_row", "model", "high", value, bound, told, None, None, "logit", 1.0, facts)
+            severity = case.severity("head_mean_row", value, value)
+            yield Finding("head_mean_row", "model", severity, value, bound, told, None, None, "logit", 1.0, facts)
 
 
 def truth_findings(case: Case) -> Iterator[Finding]:

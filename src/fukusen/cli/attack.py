@@ -50,7 +50,7 @@ def attack(
     classes: options.Classes = None,
     layer: options.Layers = None,
     head: options.HeadKind = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="From which every random choice follows.")] = 0,
+    seed: options.Seed = 0,
     export: Annotated[
         bool,
         typer.Option("--export", metavar="", help="Also write the manipulated copies, named as such in the files."),

@@ -28,6 +28,7 @@ EXAMPLES = """Examples:
   fukusen audit module.py:factory photos/ --out audit --budget quick
   fukusen audit timm:resnet50 'photos/*/*.jpg' --weights mine.pth --out audit
   fukusen audit demo list.csv --out audit --fail-on attention --json
+  fukusen audit delivered.py:factory photos/ --out audit --reference trusted-audit
 
 Exit codes: 0 the status is better than --fail-on; 1 it is not; 2 the call, the model or the data cannot be used.
 
@@ -51,7 +52,8 @@ def audit(
     head: options.HeadKind = None,
     method: options.Methods = None,
     score: options.Scores = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="From which every random choice follows.")] = 0,
+    reference: options.Reference = None,
+    seed: options.Seed = 0,
     batch: Annotated[int, typer.Option("--batch", metavar="N", help="How many images are taken at once.")] = 16,
     device: options.Device = None,
     trust: options.Trust = False,
@@ -67,9 +69,8 @@ def audit(
     """Audit a model's heatmaps on pictures, into a verdict, a queue for people and a report."""
     options.known("--fail-on", fail_on, FAIL_ON)
     load = partial(options.loaded, model, weights, classes, layer, head, device, trust=trust)
-    call = _Call(
-        images, out, budget, method or None, score or None, (layer or [])[1:], seed, batch, _command(context.obj)
-    )
+    asked = (images, out, budget, method or None, score or None, (layer or [])[1:], reference, seed, batch)
+    call = _Call(*asked, _command(context.obj))
     try:
         with results_kept_apart():
             done = call.carried_out(load, quiet=quiet)
@@ -110,6 +111,7 @@ class _Call:
     methods: list[str] | None
     scores: list[str] | None
     layers: list[str]
+    reference: Path | None
     seed: int
     batch: int
     command: str | None
@@ -137,6 +139,7 @@ class _Call:
                 methods=self.methods,
                 scores=self.scores,
                 layers=self.layers,
+                reference=self.reference,
                 seed=self.seed,
                 batch=self.batch,
                 command=self.command,

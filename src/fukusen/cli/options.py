@@ -56,6 +56,15 @@ HeadKind = Annotated[
     ),
 ]
 Device = Annotated[str | None, typer.Option("--device", metavar="NAME", help="Where to run, such as cpu or cuda.")]
+Reference = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference",
+        metavar="DIR",
+        help="An earlier audit that sets the bounds: of a trusted model like this one, or of this on a clean sample.",
+    ),
+]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="From which every random choice follows.")]
 Trust = Annotated[
     bool,
     typer.Option(

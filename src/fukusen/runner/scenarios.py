@@ -22,7 +22,7 @@ from fukusen.models import Classifier, open_picture
 from fukusen.records import Item, digest_of
 from fukusen.registry import spec_of
 from fukusen.runner.local import run
-from fukusen.runner.verdict import verdict_of
+from fukusen.runner.verdict import Ended, verdict_of
 from fukusen.store import Store
 from fukusen.store.files import read_json, write_json
 from fukusen.twins import AlteredImages, Progress, Promise, Twin
@@ -62,7 +62,7 @@ class Stage:
         """The model's audit in a folder of its own, gone on with where it is there."""
         store = Store.create(self.folder / place, {"spec": model.spec, "digest": model.digest})
         ran = run(self.plan, model, self.items, store, self.progress)
-        verdict = verdict_of(self.plan, model, self.items, store, ran)
+        verdict = verdict_of(self.plan, model, self.items, Ended(store, ran))
         verdict["command"] = None
         self.write(store, verdict)
         store.publish(verdict)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
-from fukusen.auditing import Judgement, Plan, examine_model, facts_of, judge
+from fukusen.auditing import Found, Judgement, Plan, Reference, examine_model, facts_of, judge
 from fukusen.errors import DataError
 from fukusen.models import Classifier
 from fukusen.records import Item, ItemResult
@@ -27,15 +28,29 @@ def _version() -> str:
         return "unknown"
 
 
-def verdict_of(plan: Plan, model: Classifier, items: Sequence[Item], store: Store, ran: Ran) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class Ended:
+    """A run that is over, and what its verdict rests on.
+
+    Args:
+        store: with everything measured.
+        ran: how the run went.
+        reference: an earlier audit of a trusted model, or None.
+    """
+
+    store: Store
+    ran: Ran
+    reference: Reference | None = None
+
+
+def verdict_of(plan: Plan, model: Classifier, items: Sequence[Item], ended: Ended) -> dict[str, Any]:
     """Judge what the store holds about these images.
 
     Args:
         plan: what was asked.
         model: the model.
         items: the images asked for; whatever else the store holds is left out.
-        store: with everything measured.
-        ran: how the run went.
+        ended: the run.
 
     Returns:
         The content of audit.json, without the command that repeats it.
@@ -43,6 +58,7 @@ def verdict_of(plan: Plan, model: Classifier, items: Sequence[Item], store: Stor
     Raises:
         DataError: not one image could be audited.
     """
+    store, reference = ended.store, ended.reference
     asked = {item.name for item in items}
     results = [result for result in store.results(plan.digest) if result.item.name in asked]
     good = [result for result in results if result.status == "audited"]
@@ -54,15 +70,16 @@ def verdict_of(plan: Plan, model: Classifier, items: Sequence[Item], store: Stor
     names = {result.item.name for result in good}
     measured = [one for one in store.measurements(plan.digest) if one.item in names]
     facts = facts_of(model)
-    judgement = judge(plan, model, facts, results, [*measured, *examine_model(model, plan)])
+    judgement = judge(plan, model, Found(facts, results, [*measured, *examine_model(model, plan)], reference))
     return {
         "schema": SCHEMA,
         "status": judgement.status,
         "model": facts.as_json(),
         "images": _images(items, good, failed),
         **_said(judgement),
+        "reference": None if reference is None else reference.as_json(),
         "plan": plan.as_json(),
-        "environment": _environment(plan, model, ran),
+        "environment": _environment(plan, model, ended.ran),
     }
 
 

@@ -16,7 +16,8 @@ from fukusen.errors import CallError
 from fukusen.methods import layers_of
 from fukusen.methods.relevance import needs_zennit
 from fukusen.models import Classifier
-from fukusen.runner import Progress, items_of, run, verdict_of
+from fukusen.records import Item
+from fukusen.runner import Ended, Progress, items_of, reference_of, run, verdict_of
 from fukusen.runner.example import redrawn_example
 from fukusen.store import Store
 from fukusen.verbs.given import Names, classifier_of
@@ -60,6 +61,7 @@ def audit(
     methods: Names | None = None,
     scores: Names | None = None,
     layers: Sequence[str] = (),
+    reference: str | Path | None = None,
     seed: int = 0,
     batch: int = 16,
     device: str | torch.device | None = None,
@@ -76,6 +78,8 @@ def audit(
         methods: names or specs; default: those of the standard panel that the budget has.
         scores: names or specs; default: those of the standard panel.
         layers: further layers of the network at which every method that reads a layer is read, too, as NAME@LAYER.
+        reference: the folder of an earlier audit of a trusted model like this one, whose numbers set the bounds; or of
+            this model on a clean sample, beside which unusual images are found as well.
         seed: from which every random choice follows.
         batch: how many images are taken at once.
         device: where to run.
@@ -96,19 +100,27 @@ def audit(
     classifier = classifier_of(model, device)
     if classifier.preprocess is None:
         raise CallError("This model was wrapped without preprocessing, so picture files cannot be given to it.")
+    trusted = None if reference is None else reference_of(Path(reference), classifier)
     layers_of(chosen, classifier)  # a layer that is not there ends it before anything is written
     store = Store.create(Path(out), {"spec": classifier.spec, "digest": classifier.digest})
     ran = run(plan, classifier, items, store, progress)
-    verdict = verdict_of(plan, classifier, items, store, ran)
+    verdict = verdict_of(plan, classifier, items, Ended(store, ran, trusted))
+    more = [] if reference is None else ["--reference", str(reference)]
+    more += [] if device is None else ["--device", str(device)]
+    verdict["command"] = command or _command(plan, classifier, str(images), str(out), more)
+    return _published(store, verdict, classifier, items)
+
+
+def _published(store: Store, verdict: dict[str, Any], model: Classifier, items: Sequence[Item]) -> Audit:
+    """The report, and then the verdict, whose presence says that all is there."""
     failed = {failure["item"] for failure in verdict["images"]["failures"]}
-    verdict["redrawing"] = redrawn_example(classifier, [item for item in items if item.name not in failed])
-    verdict["command"] = command or _command(plan, classifier, str(images), str(out), device)
+    verdict["redrawing"] = redrawn_example(model, [item for item in items if item.name not in failed])
     write_report(store, verdict)
     store.publish(verdict)
     return Audit(store.folder, verdict)
 
 
-def _command(plan: Plan, model: Classifier, images: str, out: str, device: str | torch.device | None) -> str:
+def _command(plan: Plan, model: Classifier, images: str, out: str, more: Sequence[str]) -> str:
     """The command line that would do what a call of ``audit`` did, as far as a command line can say it."""
     words = ["fukusen", "audit", model.spec, images, "--out", out, "--budget", plan.budget]
     for option, specs, usual in (
@@ -117,4 +129,4 @@ def _command(plan: Plan, model: Classifier, images: str, out: str, device: str |
     ):
         words += [word for spec in specs if specs != usual for word in (option, str(spec))]
     words += ["--seed", str(plan.seed), "--batch", str(plan.batch)]
-    return shlex.join([*words, *([] if device is None else ["--device", str(device)])])
+    return shlex.join([*words, *more])
