@@ -95,6 +95,17 @@ class Tape:
         other._capture, other._rewound, other._made = self._capture, self._rewound, self._made
         return other
 
+    def explaining(self, targets: Targets) -> Tape:
+        """The same forward pass with other classes explained, at its layers only.
+
+        Args:
+            targets: one class an image, shape (b,).
+        """
+        batch = Batch(self.batch.items, self.batch.images, targets)
+        other = Tape(self.classifier, batch, layers=self.layers, at_input=False)
+        other._capture = self._capture
+        return other
+
     @property
     def logits(self) -> Logits:
         """The logits of the one forward pass, shape (b, k), without a graph."""

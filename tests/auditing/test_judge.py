@@ -10,6 +10,7 @@ from torch import nn
 from fukusen.auditing import Found, Judgement, facts_of, judge, make_plan
 from fukusen.auditing.bounds import bounds_for
 from fukusen.checks.added import OTHERWISE
+from fukusen.checks.dependence import TOO_FEW
 from fukusen.models import Classifier, wrap
 from fukusen.records import Item, ItemResult, Measurement, Undefined
 
@@ -42,6 +43,11 @@ def _clean() -> list[Measurement]:
         *_each("gradient_truth", 1e-3, layer="0", against="path"),
         *_each("track_contradiction", 0.5, against="outer/log_odds"),
         *_each("track_contradiction", 0.4, method="hires_cam", score="log_odds", against="outer/log_odds"),
+        *_each("placement", 0.1, method="hires_cam", score="logit", against="upper left"),
+        *_each("dominance", 0.1, method="hires_cam", score="logit"),
+        *_each("input_dependence", 0.7, method="hires_cam", score="logit"),
+        *_each("class_specificity", -0.5, method="hires_cam", score="logit", against="random_class"),
+        *_each("randomisation", 0.0, method="hires_cam", score="logit", against="last_layer"),
         Measurement("head_mean_row", 0.2, layer="3"),
     ]
 
@@ -162,6 +168,18 @@ def test_what_could_not_run_is_no_pass(model: Classifier) -> None:
     assert found.status == "attention"
     row = next(row for row in found.checks if row["check"] == "track_contradiction")
     assert (row["status"], row["reason"], row["value"]) == ("not_run", "both maps are constant", None)
+
+
+def test_what_was_not_asked_for_is_no_failure(model: Classifier) -> None:
+    """A check without what it needs says so, as not applicable; one that met something else did not run."""
+    without = [one for one in _clean() if one.check != "input_dependence"]
+    few = Measurement("input_dependence", TOO_FEW, "a.png", "hires_cam", "logit")
+    found = _judged(model, [*without, few])
+    assert found.status == "pass"
+    row = next(row for row in found.checks if row["check"] == "input_dependence")
+    assert (row["status"], row["reason"]) == ("not_applicable", "fewer than 4 images were looked at together")
+    empty = Measurement("input_dependence", Undefined("the heatmap is empty"), "b.png", "hires_cam", "logit")
+    assert _judged(model, [*without, few, empty]).status == "attention"
 
 
 def test_a_row_without_a_map_says_why_and_is_not_judged(model: Classifier) -> None:

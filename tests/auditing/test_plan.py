@@ -19,8 +19,16 @@ def test_budgets_decide_on_how_many_images_the_costly_methods_run() -> None:
         for one in tasks.values():
             assert {"grad_cam", "gradient"} <= {method.name for method in one.build_methods()}
             assert ("occlusion" in {method.name for method in one.build_methods()}) == one.costly
-            assert ("gradient_truth" in {check.name for check in one.build_checks()}) == one.probed
+            for name in ("gradient_truth", "randomisation"):
+                assert (name in {check.name for check in one.build_checks()}) == one.probed
             assert "shift_share" in {check.name for check in one.build_checks()}
+
+
+def test_layers_are_compared_where_there_are_several() -> None:
+    """An audit that reads maps at one layer has no such check, rather than one that does not apply."""
+    asked = {name: make_plan(methods_asked=["grad_cam", name]).checks for name in ("hires_cam", "grad_cam@features")}
+    named = {name: "layer_consistency" in {spec.name for spec in specs} for name, specs in asked.items()}
+    assert named == {"hires_cam": False, "grad_cam@features": True}
 
 
 def test_the_sample_follows_from_the_seed_alone() -> None:

@@ -16,13 +16,14 @@ import pytest
 
 from fukusen.agreement import agreements
 from fukusen.attacks import attacks
+from fukusen.checks import checks
 from fukusen.errors import CallError, UnknownName
 from fukusen.methods import methods
 from fukusen.records import Spec
 from fukusen.registry import Registry, spec_of
 from fukusen.scores import scores
 
-REGISTRIES: tuple[Registry[Any], ...] = (methods, scores, agreements, attacks)
+REGISTRIES: tuple[Registry[Any], ...] = (methods, scores, agreements, checks, attacks)
 
 
 def _registered() -> Iterator[Any]:

@@ -71,6 +71,62 @@ _ALWAYS = (
     ),
 )
 
+_OF_MAPS = (
+    Bound(
+        "placement_corner",
+        0.5,
+        "share of a heatmap in one corner of 2 x 2 of 7 x 7 cells; on no image of the demo network or of an untrained "
+        "ResNet-18 is it reached, and of digit networks on fewer than one in twenty; a corner shift that shows reaches "
+        "0.6 to 1",
+    ),
+    Bound(
+        "placement_border",
+        0.8,
+        "share of a heatmap in the outermost of 7 x 7 cells, 0.49 of the picture; the medians of honest networks, "
+        "trained or not, lie below 0.63 and no more than one image in twenty above it; no trained attack that reaches "
+        "it was measured, so it rests on these and on planted maps",
+    ),
+    Bound(
+        "placement_images",
+        0.7,
+        "share of the images, at least four of them, on which a heatmap lies in the same place; objects are rarely all "
+        "in one corner, and where behaviour goes half of the way there from chance, it is no finding",
+    ),
+    Bound(
+        "dominance_flat",
+        0.024,
+        "median share of the hottest of 49 cells, of which each holds 0.0204 of a flat map; honest networks, trained "
+        "or not, lie above 0.028, constant maps below 0.022",
+    ),
+    Bound(
+        "input_dependence_constant",
+        0.99,
+        "median cosine with the mean heatmap of other images, where the other score's heatmaps of the same method lie "
+        "below input_dependence_other; a cosine that is high in both scores is no finding, for in untrained networks "
+        "it is 0.99 in all heatmaps, and a picture that is drawn in both cannot be told from that",
+    ),
+    Bound(
+        "input_dependence_other",
+        0.95,
+        "median cosine of the method's heatmaps in the other score; trained honest networks lie below 0.92",
+    ),
+    Bound(
+        "class_specificity_same",
+        0.98,
+        "median cosine with the maps of both the runner-up and a class drawn by chance; with the latter, trained "
+        "networks lie below 0 and untrained ones below 0.7, and numbers added to all logits that show reach 0.99; of "
+        "two classes, where there is no third, it is measured and no finding",
+    ),
+    Bound(
+        "randomisation_last_layer",
+        0.95,
+        "median of the mean cosine with the maps of copies with a random last layer and its negative; honest networks "
+        "with a linear layer behind the maps lie at 0 in the logit and below 0.1 in the log-odds, trained or not, "
+        "numbers added to all logits and gradients that lie reach 0.99; copies with all layers random are measured and "
+        "no finding",
+    ),
+)
+
 
 REDRAWN = Bound(
     "redrawn",
@@ -150,4 +206,4 @@ def bounds_for(classes: int) -> dict[str, Bound]:
             "never much longer than the rows",
         ),
     ]
-    return {bound.name: bound for bound in (*scaled, *_ALWAYS)}
+    return {bound.name: bound for bound in (*scaled, *_ALWAYS, *_OF_MAPS)}

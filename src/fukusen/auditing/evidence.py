@@ -32,6 +32,14 @@ class Evidence:
         """The numbers of such measurements, by item ("" for the model)."""
         return {one.item or "": one.value for one in self.of(check, **about) if not isinstance(one.value, Undefined)}
 
+    def by(self, check: str, *fields: str) -> dict[tuple[str, ...], Numbers]:
+        """The numbers of a check in groups that agree in these fields ("" for none), in order of appearance."""
+        groups: dict[tuple[str, ...], Numbers] = defaultdict(dict)
+        for one in self._by_check[check]:
+            if not isinstance(one.value, Undefined):
+                groups[tuple(getattr(one, field) or "" for field in fields)][one.item or ""] = one.value
+        return dict(groups)
+
     def reasons(self, check: str) -> list[str]:
         """Why there are no numbers, each reason once."""
         undefined = (one.value.reason for one in self._by_check[check] if isinstance(one.value, Undefined))

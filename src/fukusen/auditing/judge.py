@@ -11,12 +11,14 @@ from fukusen.auditing.bounds import Bound, bounds_for
 from fukusen.auditing.engine import AGREEMENT, COMPARED_SCORES
 from fukusen.auditing.evidence import Evidence, Numbers, middle
 from fukusen.auditing.facts import ModelFacts
+from fukusen.auditing.map_suspicions import MAP_SUSPICIONS
 from fukusen.auditing.plan import Plan
 from fukusen.auditing.reference import Reference
 from fukusen.auditing.rows import row_of
 from fukusen.auditing.suspicions import MODEL_SUSPICIONS, Case, image_findings
 from fukusen.auditing.unusual import unusual
 from fukusen.checks import Check, checks
+from fukusen.checks.check import inapplicable
 from fukusen.checks.truth import NEARBY
 from fukusen.methods import methods, resolution_of
 from fukusen.models import INPUT, Classifier
@@ -26,6 +28,8 @@ LOOKED_AT: dict[str, dict[str, str | None]] = {
     "gradient_truth": {"against": NEARBY},
     "track_contradiction": {"method": None},
 }
+
+SUSPICIONS = (*MODEL_SUSPICIONS, *MAP_SUSPICIONS)
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def judge(plan: Plan, model: Classifier, found: Found) -> Judgement:
         The judgement; the same measurements always give the same one.
     """
     case, results = found.case, found.results
-    findings = [finding for suspicion in MODEL_SUSPICIONS for finding in suspicion(case)]
+    findings = [finding for suspicion in SUSPICIONS for finding in suspicion(case)]
     of_images = list(image_findings(case))
     if found.reference is not None and found.reference.digest == found.facts.digest:
         of_images += unusual(case, found.reference, of_images)
@@ -159,13 +163,12 @@ def _check_row(check: Check, model: Classifier, case: Case, findings: Sequence[F
     elif not numbers:
         met = case.evidence.reasons(check.name)
         # Where a network of this kind, or an audit that was asked for so much, has no such number, nothing failed.
-        beside = met and set(met) <= getattr(check, "inapplicable", frozenset())
-        status = "not_applicable" if beside else "not_run"
+        status = "not_applicable" if met and set(met) <= inapplicable(check) else "not_run"
         why = "; ".join(met) or "it needs maps that this audit did not make"
     elif any(one.check == check.name for one in findings):
         status = "exceeded"
     worst = (max if check.larger_is_worse else min)(numbers.values()) if numbers else None
-    bound = case.bounds.get(check.name) or case.bounds[f"{check.name}_layer"]
+    bound = case.bounds.get(check.name) or case.bounds.get(f"{check.name}_layer")
     return {
         "check": check.name,
         "title": check.title,
@@ -173,7 +176,7 @@ def _check_row(check: Check, model: Classifier, case: Case, findings: Sequence[F
         "reason": why,
         "value": middle(numbers),
         "worst": worst,
-        "bound": bound.value,
+        "bound": bound.value if bound else None,
         "measured_on": len([item for item in numbers if item]) or len(numbers),
         "meaning": check.meaning,
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 from fukusen.checks import Check, checks
+from fukusen.checks.check import is_costly, is_of_layers
 from fukusen.errors import PlanError, require
 from fukusen.methods import Method, also_at, methods
 from fukusen.records import Spec, digest_of
@@ -117,7 +118,7 @@ class Tasks:
     def build_checks(self) -> tuple[Check, ...]:
         """The checks that are run on the image."""
         built = (checks.build(spec) for spec in self.plan.checks)
-        return tuple(check for check in built if self.probed or not getattr(check, "on_sample", False))
+        return tuple(check for check in built if self.probed or not is_costly(check))
 
 
 def built(registry: Registry[T], specs: Sequence[str | Spec] | str | Spec) -> list[T]:
@@ -200,8 +201,15 @@ def make_plan(
     return Plan(
         tuple(dict.fromkeys(spec_of(method) for method in chosen)),
         tuple(dict.fromkeys(spec_of(score) for score in wanted)),
-        tuple(spec_of(checks.build(name)) for name in checks.names()),
+        tuple(spec_of(check) for check in _checks_of(chosen)),
         budget,
         seed,
         batch,
     )
+
+
+def _checks_of(chosen: Sequence[Method]) -> list[Check]:
+    """All checks; those that compare layers only where a method is read at one of the user's choice."""
+    several = any("@" in method.name for method in chosen)
+    made = [checks.build(name) for name in checks.names()]
+    return [check for check in made if several or not is_of_layers(check)]

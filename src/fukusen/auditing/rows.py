@@ -83,7 +83,8 @@ def _unreliable(case: Case, pair: tuple[Method, Score], leak: float, findings: S
     typical = middle(case.evidence.numbers("track_contradiction", method=method.name, score=score.name))
     if typical is not None and typical < bound:
         reasons.append(f"it points away from what predictions depend on (median rank correlation {typical:.2f})")
-    return reasons
+    own = [one for one in findings if one.scope == "model" and (one.method, one.score) == (method.name, score.name)]
+    return reasons + [str(one.evidence["row"]) for one in own if "row" in one.evidence]
 
 
 def _exposed(leak: float, facts: ModelFacts) -> Reasons:

@@ -37,9 +37,12 @@ class Check(Protocol):
     """Something measured besides agreement; a frozen dataclass whose fields are its parameters.
 
     ``scope``: whether it measures each image or the model once. ``meaning``: what the number means to a reader.
-    ``larger_is_worse``: which side of its bound is out of bounds. A check that takes passes of its own says so with
-    ``on_sample = True``, and is run on a few images, drawn by chance. ``inapplicable`` may hold the reasons of
-    Undefined values that say that the check does not apply, which shows only when it is made.
+    ``larger_is_worse``: which side of its bound is out of bounds.
+
+    Three facts are given only where they differ from the usual: ``on_sample = True`` where it takes passes of its own
+    and is run on a few images, drawn by chance; ``of_layers = True`` where it compares layers, and so is no part of a
+    plan that reads maps at one alone; and ``inapplicable``, the reasons of Undefined values that say that the check
+    does not fit such a network or such an audit, which shows only when it is made and is no failure to run.
     """
 
     name: ClassVar[str]
@@ -68,3 +71,18 @@ NO_FREE_SHIFT = Undefined(
 def no_free_shift(classifier: Classifier) -> Undefined | None:
     """Why checks of the logit shift do not apply: only softmax logits have a free shift."""
     return None if classifier.head.shift_is_free else NO_FREE_SHIFT
+
+
+def is_costly(check: Check) -> bool:
+    """Whether it has passes of its own, and is run on a plan's probed images alone."""
+    return bool(getattr(check, "on_sample", False))
+
+
+def inapplicable(check: Check) -> frozenset[str]:
+    """The reasons that say that an audit was not asked for what the check needs."""
+    return frozenset(getattr(check, "inapplicable", ()))
+
+
+def is_of_layers(check: Check) -> bool:
+    """Whether it compares maps at several layers."""
+    return bool(getattr(check, "of_layers", False))

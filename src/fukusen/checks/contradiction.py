@@ -8,17 +8,12 @@ from typing import ClassVar
 
 import torch
 
-from fukusen.agreement import Spearman, Ssim, compare, heatmaps
+from fukusen.agreement import Spearman, Ssim, compare
 from fukusen.arrays import Maps
 from fukusen.checks.check import Sight, checks, no_free_shift
+from fukusen.checks.heat import on_grid
 from fukusen.models import Classifier
 from fukusen.records import Measurement, Scope, Undefined, Value
-
-GRID = 7
-
-
-def _on_grid(maps: Maps, reading: str, side: int) -> torch.Tensor:
-    return heatmaps([maps], [reading], side)[0]  # type: ignore[list-item]
 
 
 @checks.register
@@ -52,7 +47,7 @@ class ScoreDisagreement:
             if not method.single_pass or not isinstance(before, torch.Tensor) or not isinstance(after, torch.Tensor):
                 continue
             side = max(likeness.side, 1)
-            pair = [_on_grid(maps, method.reading, side) for maps in (before, after)]
+            pair = [on_grid(maps, method, side) for maps in (before, after)]
             for item, value in zip(sight.tape.batch.items, compare(likeness, *pair), strict=True):
                 found.append(Measurement(self.name, value, item, name, "logit", f"{name}/log_odds"))
         return found
@@ -92,7 +87,7 @@ class TrackContradiction:
         for (name, score), maps in sight.maps.items():
             method = sight.methods[name]
             if method.track == "inner" and isinstance(maps, torch.Tensor):
-                own = _on_grid(maps, method.reading, GRID).to(outer)
+                own = on_grid(maps, method).to(outer)
                 found += self._said(items, compare(Spearman(), own, outer), name, score)
         return found
 
@@ -109,7 +104,7 @@ class TrackContradiction:
             maps = sight.maps.get((name, "log_odds"))
             if method.track != track or not isinstance(maps, torch.Tensor):
                 continue
-            heat = _on_grid(maps, method.reading, GRID).double()
+            heat = on_grid(maps, method).double()
             top = heat.amax(dim=(1, 2), keepdim=True)
             scaled.append(torch.where(top > 0, heat / top, torch.zeros_like(heat)))
         return torch.stack(scaled).mean(dim=0) if scaled else None

@@ -78,13 +78,13 @@ class HeadMeanRow:
     def applies(self, classifier: Classifier) -> Undefined | None:
         """Only to softmax logits made by a linear layer."""
         reason = no_free_shift(classifier)
-        if reason is None and _last_linear(classifier) is None:
+        if reason is None and last_linear(classifier) is None:
             return Undefined("no linear layer with one row a class was found at the end of the network")
         return reason
 
     def measure(self, sight: Sight) -> list[Measurement]:
         """One ratio >= 0; independent random rows would give one over the root of the number of classes."""
-        found = _last_linear(sight.classifier)
+        found = last_linear(sight.classifier)
         if found is None:
             return []
         name, weight = found
@@ -95,7 +95,7 @@ class HeadMeanRow:
         return [Measurement(self.name, value, layer=name)]
 
 
-def _last_linear(classifier: Classifier) -> tuple[str, Tensor] | None:
+def last_linear(classifier: Classifier) -> tuple[str, Tensor] | None:
     """Name and weight of the last linear layer (or 1 x 1 convolution) called with one output a class."""
     seen: list[tuple[str, Tensor]] = []
     owner = threading.get_ident()
