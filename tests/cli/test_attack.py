@@ -78,20 +78,14 @@ def test_no_manipulated_model_is_written(played: dict[str, Any], here: Path) -> 
 
 
 def test_an_exported_copy_names_its_manipulation(call: Call, here: Path) -> None:
-    """In the file, and to whoever loads it; weights alone where nothing else was changed."""
-    wanted = ("--scenario", "corner_shift(strength=50)", "--scenario", "row_shift", "--export")
-    done = call("attack", "model.py:build", "photos", "--out", "red", *wanted)
+    """In the file, on the page, and to whoever loads it."""
+    done = call("attack", "model.py:build", "photos", "--out", "red", "--scenario", "row_shift", "--export")
     assert done.code == 0, done.err
     weights = here / "red/twins/row_shift/manipulated.safetensors"
-    (program,) = here.glob("red/twins/corner_shift-*/manipulated.pt2")
-    shifted = fukusen.load(str(program), trust=True)
-    assert any("MANIPULATED by fukusen, with corner_shift(strength=50)" in note for note in shifted.notes)
+    assert str(weights.relative_to(here)) in done.out
     moved = fukusen.load("model.py:plain", weights=weights)
     assert moved.notes[-1].startswith("The file says of itself: MANIPULATED by fukusen, with row_shift")
-    assert str(weights.relative_to(here)) in done.out
     assert "Manipulated copies were written because" in (here / "red" / "attack.html").read_text(encoding="utf-8")
-    audited = fukusen.audit(shifted, "photos", "shifted", budget="quick")
-    assert audited.status == "fail"
 
 
 def test_the_page_shows_before_and_after(played: dict[str, Any], here: Path) -> None:

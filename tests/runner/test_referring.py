@@ -31,24 +31,30 @@ def _model(shift: float = 0.0, seed: int = 0, classes: int = 2) -> Classifier:
     return wrap(net, CenterCrop(16), head="softmax")
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve pictures."""
+    place = tmp_path_factory.mktemp("reference")
     chance = np.random.default_rng(0)
-    (tmp_path / "photos").mkdir()
+    (place / "photos").mkdir()
     for number in range(12):
         picture = Image.fromarray(chance.integers(0, 255, (16, 16, 3), dtype=np.uint8))
-        picture.save(tmp_path / "photos" / f"{number:02}.png")
-    return tmp_path / "photos"
+        picture.save(place / "photos" / f"{number:02}.png")
+    return place / "photos"
+
+
+@pytest.fixture(scope="module")
+def trusted(photos: Path) -> fukusen.Audit:
+    """The audit of a trusted model."""
+    return _audit(_model(), photos, "trusted")
 
 
 def _audit(model: Classifier, photos: Path, name: str, **more: Any) -> fukusen.Audit:
     return fukusen.audit(model, photos, photos.parent / name, **{**FEW, **more})
 
 
-def test_a_reference_shows_what_two_classes_hide(photos: Path) -> None:
+def test_a_reference_shows_what_two_classes_hide(photos: Path, trusted: fukusen.Audit) -> None:
     """A shift in weights alone that chance could have made is out of a trusted model's bounds; the page says so."""
-    trusted = _audit(_model(), photos, "trusted")
     assert trusted.status != "fail"
     alone = _audit(_model(0.35), photos, "alone")
     beside = _audit(_model(0.35), photos, "beside", reference=trusted.folder)
@@ -67,17 +73,15 @@ def test_a_reference_shows_what_two_classes_hide(photos: Path) -> None:
     assert "--reference" in beside.verdict["command"]
 
 
-def test_an_honest_model_does_not_fail_beside_another(photos: Path) -> None:
+def test_an_honest_model_does_not_fail_beside_another(photos: Path, trusted: fukusen.Audit) -> None:
     """And the model beside itself, on the same pictures, has nothing that it had not before."""
-    trusted = _audit(_model(), photos, "trusted")
     assert _audit(_model(seed=3), photos, "other", reference=trusted.folder).status != "fail"
     same = _audit(_model(), photos, "same", reference=trusted.folder)
     assert [one for one in same.findings if one not in trusted.findings] == []
     assert "It is this same model on other images" in (same.folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_what_cannot_be_a_reference_is_said_before_anything_is_written(photos: Path) -> None:
-    trusted = _audit(_model(), photos, "trusted")
+def test_what_cannot_be_a_reference_is_said_before_anything_is_written(photos: Path, trusted: fukusen.Audit) -> None:
     bent = _audit(fukusen.attack(_model(), "corner_shift", strength=50), photos, "bent")
     assert bent.status == "fail"
     cases: list[tuple[Classifier, Path, type[Exception], str]] = [
