@@ -207,9 +207,9 @@ def test_what_stands_beside_the_last_layer_is_a_lie_however_faint(model: Classif
     assert found.status == "fail"
     assert (finding.check, finding.scope, finding.severity) == ("added_shift", "model", "high")
     assert finding.claim == (
-        "At the layer 0, all logits share a gradient that no weight of the last layer makes, 0.02 times as large as "
-        "what tells the classes apart (bound 0.01; out of it on 1 of 3 images looked at). Something beside the last "
-        "layer adds a number to every logit: it changes no prediction, and heatmaps of logits show it."
+        "At the layer 0, the mean of all logits has a gradient that no weight of the last layer makes, 0.02 times as "
+        "large as what tells the classes apart (bound 0.01; out of it on 1 of 3 images looked at). Something beside "
+        "the last layer acts on the logits: it changes no prediction, and heatmaps of logits show it."
     )
     assert {row for row, verdict in _verdicts(found).items() if verdict == "manipulated"} == {
         ("hires_cam", "logit"),

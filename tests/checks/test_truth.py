@@ -170,3 +170,41 @@ def test_the_relative_error_of_nothing_is_undefined() -> None:
     nothing = torch.zeros(3)
     assert relative_error(nothing, nothing) == Undefined("the log-odds do not change here at all")
     assert relative_error(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 0.0])) == pytest.approx(0.8)
+
+
+@pytest.fixture
+def flat() -> torch.Tensor:
+    """A picture that is black but for a square of noise, as product photographs and scans are."""
+    images = torch.zeros(2, 3, 24, 24)
+    images[:, :, 8:16, 6:14] = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    return images
+
+
+def _pooling(layer: str | None = None) -> Classifier:
+    """An honest network whose poolings compare numbers that are the same where the picture is flat."""
+    torch.manual_seed(4)
+    layers = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3, padding=1), nn.ReLU()
+    net = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 36, 10)).eval()
+    with torch.no_grad():
+        net[0].bias += 0.3
+        net[3].bias += 0.3
+    return wrap(net, input_size=(3, 24, 24), head="softmax", layer=layer)
+
+
+def _seen(model: Classifier, images: torch.Tensor) -> Sight:
+    return Sight(model, Tape(model, Batch(("a", "b"), images)), {}, {})
+
+
+@pytest.mark.parametrize("layer", [None, "1", "4"])
+def test_flat_pictures_are_no_lie(flat: torch.Tensor, layer: str | None) -> None:
+    """Although a pooling's gradient is one of several where its numbers are tied."""
+    sight = _seen(_pooling(layer), flat)
+    assert _worst(sight, NEARBY) < 1e-3
+    assert _worst(sight, NEARBY, at_input=True) < 1e-5
+
+
+def test_a_lie_is_one_on_flat_pictures_too(flat: torch.Tensor) -> None:
+    """At the layer and at the pixels."""
+    honest = _pooling("4")
+    assert _worst(_seen(StopGradient(10.0).twin(honest, flat), flat), NEARBY) > 1e-2
+    assert _worst(_seen(wrap(Bent(honest.net), input_size=(3, 24, 24)), flat), NEARBY, at_input=True) > 0.1

@@ -78,7 +78,7 @@ def shift_findings(case: Case) -> Iterator[Finding]:
 
 
 def added_findings(case: Case) -> Iterator[Finding]:
-    """A number that is added to every logit beside the last layer, however faint."""
+    """What acts on the logits beside the last layer, however faint."""
     bound = case.bounds["added_shift"].value
     for layer in case.evidence.values("added_shift", "layer"):
         numbers = case.evidence.numbers("added_shift", layer=layer)
@@ -87,10 +87,10 @@ def added_findings(case: Case) -> Iterator[Finding]:
             continue
         worst = max(beyond.values())
         told = (
-            f"{_where(layer)}, all logits share a gradient that no weight of the last layer makes, {worst:.3g} times "
-            f"as large as what tells the classes apart (bound {bound:.2g}; out of it on {len(beyond)} of "
-            f"{len(numbers)} images looked at). Something beside the last layer adds a number to every logit: it "
-            "changes no prediction, and heatmaps of logits show it."
+            f"{_where(layer)}, the mean of all logits has a gradient that no weight of the last layer makes, "
+            f"{worst:.3g} times as large as what tells the classes apart (bound {bound:.2g}; out of it on "
+            f"{len(beyond)} of {len(numbers)} images looked at). Something beside the last layer acts on the logits: "
+            "it changes no prediction, and heatmaps of logits show it."
         )
         facts = {"layer": layer, "images": len(beyond), "measured_on": len(numbers)}
         yield Finding("added_shift", "model", "high", worst, bound, told, score="logit", priority=1.0, evidence=facts)

@@ -52,6 +52,13 @@ class Probe:
         """The log-odds of other images, shape (n,)."""
         return torch.cat([self.log_odds(self.model.logits(part)) for part in images.split(8)])
 
+    def slopes_at(self, image: Images) -> Tensor:
+        """The log-odds' gradient at the pixels of another image (1, c, h, w), shape (c, h, w)."""
+        capture = self.model.run(image, reach="input")
+        start = cotangent_of(LogOdds(), self.model.head, capture.logits.detach(), self.target)
+        (gradient,) = torch.autograd.grad(capture.logits, [capture.images], start)
+        return gradient[0]
+
     def moved(self, layer: Layer, moves: Tensor) -> Tensor:
         """The log-odds after each of the moves (n, c, h, w) is added to the layer's output, shape (n,)."""
         size = max(1, _ENTRIES_AT_ONCE // moves[0].numel())
