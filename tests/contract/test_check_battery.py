@@ -39,12 +39,17 @@ def model() -> Classifier:
             nn.Flatten(),
             nn.Linear(12, 5),
         )
+    with torch.no_grad():
+        net[7].weight.mul_(100)  # or its predictions would hardly move, and nothing could be said of how they do
     return wrap(net.eval(), input_size=(3, 14, 14), head="softmax")
 
 
 @pytest.fixture(scope="module")
 def images() -> torch.Tensor:
-    return torch.rand(4, 3, 14, 14, generator=torch.Generator().manual_seed(8))
+    """Noise, with something bright in the middle that can be hidden."""
+    found = torch.rand(4, 3, 14, 14, generator=torch.Generator().manual_seed(8))
+    found[:, :, 4:10, 4:10] += 3
+    return found
 
 
 def _seen(model: Classifier, images: torch.Tensor, names: tuple[str, ...] = NAMES) -> Sight:

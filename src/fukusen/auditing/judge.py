@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fukusen.auditing.behaviour_suspicions import BEHAVIOUR_SUSPICIONS, behaviour_findings
 from fukusen.auditing.bounds import Bound, bounds_for
 from fukusen.auditing.engine import AGREEMENT, COMPARED_SCORES
 from fukusen.auditing.evidence import Evidence, Numbers, middle
@@ -19,6 +20,7 @@ from fukusen.auditing.suspicions import MODEL_SUSPICIONS, Case, image_findings
 from fukusen.auditing.unusual import unusual
 from fukusen.checks import Check, checks
 from fukusen.checks.check import inapplicable
+from fukusen.checks.faithfulness import DELETION
 from fukusen.checks.truth import NEARBY
 from fukusen.methods import methods, resolution_of
 from fukusen.models import INPUT, Classifier
@@ -27,9 +29,10 @@ from fukusen.records import SEVERITIES, Finding, ItemResult, Measurement, Undefi
 LOOKED_AT: dict[str, dict[str, str | None]] = {
     "gradient_truth": {"against": NEARBY},
     "track_contradiction": {"method": None},
+    "faithfulness": {"against": DELETION, "method": None},
 }
 
-SUSPICIONS = (*MODEL_SUSPICIONS, *MAP_SUSPICIONS)
+SUSPICIONS = (*MODEL_SUSPICIONS, *MAP_SUSPICIONS, *BEHAVIOUR_SUSPICIONS)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def judge(plan: Plan, model: Classifier, found: Found) -> Judgement:
     """
     case, results = found.case, found.results
     findings = [finding for suspicion in SUSPICIONS for finding in suspicion(case)]
-    of_images = list(image_findings(case))
+    of_images = [*image_findings(case), *behaviour_findings(case)]
     if found.reference is not None and found.reference.digest == found.facts.digest:
         of_images += unusual(case, found.reference, of_images)
     of_images.sort(key=_gravest_first)

@@ -1,9 +1,11 @@
-"""What can be measured besides agreement: shift share, head rows, gradient truth, contradictions, places."""
+"""What can be measured besides agreement: of gradients, of the heatmaps in themselves, and of behaviour."""
 
 from fukusen.checks.added import AddedShift
+from fukusen.checks.awareness import PerturbationAwareness
 from fukusen.checks.check import Check, Sight, checks
 from fukusen.checks.contradiction import ScoreDisagreement, TrackContradiction
 from fukusen.checks.dependence import ClassSpecificity, InputDependence
+from fukusen.checks.faithfulness import Faithfulness
 from fukusen.checks.layers import LayerConsistency
 from fukusen.checks.placement import Placement, mass_inside, points_inside
 from fukusen.checks.randomisation import Randomisation
@@ -16,10 +18,12 @@ __all__ = [
     "Check",
     "ClassSpecificity",
     "Dominance",
+    "Faithfulness",
     "GradientTruth",
     "HeadMeanRow",
     "InputDependence",
     "LayerConsistency",
+    "PerturbationAwareness",
     "Placement",
     "Randomisation",
     "ScoreDisagreement",

@@ -1,0 +1,190 @@
+"""Which manipulations an audit notices: every attack that is registered, on clean models of many kinds.
+
+Digit networks are trained with 2, 3, 5 and 10 classes, from several seeds, with Adam and SGD, for softmax and for
+independent labels. Each is audited as it is, and then each attack is played on a copy at several strengths, and the
+copy is audited in the same way. Written as tables, between the two marks of docs/explanation/detection.md where
+``--write`` is given:
+
+- ``clean``: the audits of the models as they are: their status, and the share of images in the queue;
+- ``attacks``: how often an attack showed, which means that a heatmap's median likeness to the one before fell below the
+  bound for "redrawn"; how often the audit noticed it, of those and of all; and by which checks.
+
+    python benchmarks/detection.py --classes 2 10 --seeds 1 --optimiser adam --write
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from digits import Recipe, accuracy, placed, trained
+from PIL import Image
+
+import fukusen
+from fukusen.attacks import Attack, attacks
+from fukusen.auditing.bounds import REDRAWN
+from fukusen.models import Classifier
+from fukusen.records import Spec
+from fukusen.registry import spec_of
+
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "detection.md"
+MARKS = "<!-- measured -->", "<!-- end of what was measured -->"
+FACTORS = (0.01, 0.1, 1.0, 10.0)
+SPACES = ("logit", "log_odds", "joint")
+UNTRAINED = ("logits", "value", "weights")
+HELD_OUT = 60
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A clean model, and a folder with pictures that it has not been trained on."""
+
+    name: str
+    model: Classifier
+    folder: Path
+
+
+@dataclass
+class Tally:
+    """What became of one attack at one strength over all models."""
+
+    played: int = 0
+    shown: int = 0
+    noticed: int = 0
+    noticed_shown: int = 0
+    broken: int = 0
+    checks: Counter[str] = field(default_factory=Counter)
+
+    def add(self, entry: dict[str, Any]) -> None:
+        shown = any(row["redrawn"] for row in entry["rows"])
+        self.played += 1
+        self.shown += shown
+        self.noticed += entry["noticed"]
+        self.noticed_shown += shown and entry["noticed"]
+        self.broken += not entry["promise"]["kept"]
+        self.checks.update({finding["check"] for finding in entry["audit"]["findings"]})
+
+    def row(self, attack: str, strength: str) -> list[str]:
+        found = ", ".join(f"{name} {count}" for name, count in self.checks.most_common())
+        parts = [attack, strength, self.played, self.shown, f"{self.noticed_shown} of {self.shown}", self.noticed]
+        return [*map(str, parts), found or "none", str(self.broken)]
+
+
+def subjects(recipes: Sequence[Recipe], place: Path) -> Iterator[Subject]:
+    """Trained networks, each with as many pictures as were held out."""
+    data = placed(0)
+    for number, recipe in enumerate(recipes):
+        own = data.below(recipe.classes)
+        model = trained(own.part(0, -HELD_OUT), recipe)
+        rest = own.part(-HELD_OUT, None)
+        folder = place / f"pictures-{number}"
+        folder.mkdir()
+        for image in range(24):
+            grey = (rest.images[image, 0] * 255).round().to(torch.uint8).numpy()
+            Image.fromarray(grey).save(folder / f"{image:02}.png")
+        yield Subject(f"{recipe.name} (accuracy {accuracy(model, rest):.2f})", model, folder)
+
+
+def scenarios(families: Sequence[str]) -> list[Attack]:
+    """Every attack of these families; weaker and stronger where it has a strength, in each score where it trains."""
+    found: list[Attack] = []
+    for name in attacks.names():
+        attack = attacks.build(name)
+        if attack.family not in families:
+            continue
+        if hasattr(attack, "stamped"):
+            continue  # it sleeps until its sticker is in the picture, and there is none
+        fields = vars(attack)
+        if "strength" in fields:
+            found += [attacks.build(Spec.of(name, strength=factor * fields["strength"])) for factor in FACTORS]
+        elif "space" in fields:
+            found += [attacks.build(Spec.of(name, space=space)) for space in SPACES]
+        else:
+            found.append(attack)
+    return found
+
+
+def strength_of(entry: dict[str, Any]) -> str:
+    """What is set about an attack, in words."""
+    known = {**vars(attacks.build(entry["attack"])), **entry["parameters"]}
+    told = [
+        f"{name} {known[name]:g}" if name == "strength" else str(known[name])
+        for name in ("strength", "space")
+        if name in known
+    ]
+    return ", ".join(told)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = ["| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows)]
+    return "\n".join(lines)
+
+
+def measured(recipes: Sequence[Recipe], families: Sequence[str], budget: Any) -> str:
+    """Both tables, in Markdown."""
+    tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
+    clean: list[list[str]] = []
+    with tempfile.TemporaryDirectory() as made:
+        place = Path(made)
+        for number, subject in enumerate(subjects(recipes, place)):
+            print(f"{number + 1} of {len(recipes)}: {subject.name}", file=sys.stderr, flush=True)
+            played = [spec_of(attack) for attack in scenarios(families)]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                done = fukusen.red_team(
+                    subject.model, subject.folder, place / f"red-{number}", scenarios=played, budget=budget
+                )
+            own = fukusen.audit(subject.model, subject.folder, place / f"red-{number}" / "model", budget=budget)
+            claims = ", ".join(sorted({one["check"] for one in own.findings})) or "none"
+            count = own.verdict["images"]["audited"]
+            clean.append([subject.name, own.status, f"{len(own.queue)} of {count}", claims])
+            for entry in done.scenarios:
+                if not entry["undefined"]:
+                    tallies[entry["attack"], strength_of(entry)].add(entry)
+    heads = ("attack", "set to", "played", "shown", "noticed of shown", "noticed", "by", "promise broken")
+    rows = [tally.row(attack, strength) for (attack, strength), tally in tallies.items()]
+    return "\n\n".join(
+        [
+            f"Measured at the budget {budget} on {len(recipes)} models; shown: below {REDRAWN.value} in some score.",
+            table(("clean model", "status", "images in the queue", "findings"), clean),
+            table(heads, rows),
+        ]
+    )
+
+
+def main() -> None:
+    """Measure, print, and write where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--classes", type=int, nargs="+", default=[2, 10])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--optimiser", nargs="+", choices=("adam", "sgd"), default=["adam"])
+    parser.add_argument("--head", nargs="+", choices=("softmax", "sigmoid"), default=["softmax"])
+    parser.add_argument("--family", nargs="+", default=list(UNTRAINED))
+    parser.add_argument("--budget", default="quick")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
+    asked = parser.parse_args()
+    each = product(asked.classes, asked.optimiser, asked.head, range(asked.seeds))
+    recipes = [Recipe(seed, classes, asked.epochs, optimiser, head) for classes, optimiser, head, seed in each]
+    found = measured(recipes, asked.family, asked.budget)
+    print(found)
+    if asked.write:
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
+        after = rest.partition(MARKS[1])[2]
+        command = f"python {' '.join(['benchmarks/detection.py', *sys.argv[1:]])}"
+        text = f"{before}{MARKS[0]}\n\n`{command}`\n\n{found}\n\n{MARKS[1]}{after}"
+        PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
