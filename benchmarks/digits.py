@@ -7,12 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
+import numpy as np
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from fukusen.models import Classifier, wrap
+
+Optimiser = Literal["adam", "sgd"]
+Kind = Literal["softmax", "sigmoid"]
 
 CANVAS, ZOOM = 40, 2
 
@@ -27,6 +33,11 @@ class Digits:
 
     def part(self, first: int, last: int | None) -> Digits:
         return Digits(self.images[first:last], self.labels[first:last], self.boxes[first:last])
+
+    def below(self, classes: int) -> Digits:
+        """The digits from 0 to one less than that."""
+        kept = self.labels < classes
+        return Digits(self.images[kept], self.labels[kept], self.boxes[kept])
 
 
 def placed(seed: int) -> Digits:
@@ -46,8 +57,8 @@ def placed(seed: int) -> Digits:
     return Digits(images, torch.tensor(data.target)[order], boxes)
 
 
-def network(seed: int) -> nn.Sequential:
-    """Four convolutions, global average pooling and a linear head for ten classes."""
+def network(seed: int, classes: int = 10) -> nn.Sequential:
+    """Four convolutions, global average pooling and a linear head."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         widths = [1, 16, 32, 64, 64]
@@ -55,26 +66,58 @@ def network(seed: int) -> nn.Sequential:
         for depth, (below, above) in enumerate(pairwise(widths)):
             layers += [nn.Conv2d(below, above, 3, padding=1), nn.BatchNorm2d(above), nn.ReLU()]
             layers += [nn.MaxPool2d(2)] if depth in (0, 1) else []
-        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 10))
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], classes))
 
 
-def trained(data: Digits, seed: int, epochs: int = 8) -> Classifier:
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: from which seed, for how many classes and epochs, how, and for what kind of labels."""
+
+    seed: int = 0
+    classes: int = 10
+    epochs: int = 8
+    optimiser: Optimiser = "adam"
+    head: Kind = "softmax"
+
+    @property
+    def name(self) -> str:
+        return f"{self.classes} classes, {self.optimiser}, {self.head}, seed {self.seed}"
+
+
+def trained(data: Digits, recipe: Recipe) -> Classifier:
     """The network trained on some digits, wrapped; ``accuracy`` says how well it reads others."""
-    net, chance = network(seed), torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
+    net, chance = network(recipe.seed, recipe.classes), torch.Generator().manual_seed(recipe.seed)
+    steepest = 6e-3 if recipe.optimiser == "adam" else 0.1
+    optimiser: torch.optim.Optimizer = torch.optim.Adam(net.parameters(), lr=steepest)
+    if recipe.optimiser == "sgd":
+        optimiser = torch.optim.SGD(net.parameters(), lr=steepest, momentum=0.9, weight_decay=1e-4)
     batch = 64
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 6e-3, epochs * -(-len(data.images) // batch))
-    for _ in range(epochs):
+    steps = recipe.epochs * -(-len(data.images) // batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, steepest, steps)
+    for _ in range(recipe.epochs):
         for which in torch.randperm(len(data.images), generator=chance).split(batch):
-            loss = nn.functional.cross_entropy(net(data.images[which]), data.labels[which])
+            loss = _loss(net(data.images[which]), data.labels[which], recipe.head)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
     # Behind the last ReLU, where a linear head adds up what Grad-CAM shows.
     layer = str(len(net) - 4)
-    classes = [str(digit) for digit in range(10)]
-    return wrap(net.eval(), classes=classes, input_size=(1, CANVAS, CANVAS), head="softmax", layer=layer)
+    classes = [str(digit) for digit in range(recipe.classes)]
+    return wrap(net.eval(), seen, classes, input_size=(1, CANVAS, CANVAS), head=recipe.head, layer=layer)
+
+
+def _loss(logits: Tensor, labels: Tensor, head: Kind) -> Tensor:
+    if head == "softmax":
+        return nn.functional.cross_entropy(logits, labels)
+    wanted = nn.functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
+    return nn.functional.binary_cross_entropy_with_logits(logits, wanted)
+
+
+def seen(picture: Image.Image) -> Tensor:
+    """A picture as the network sees it, (1, 40, 40)."""
+    grey = picture.convert("L").resize((CANVAS, CANVAS))
+    return torch.from_numpy(np.asarray(grey, dtype=np.float32) / 255)[None]
 
 
 def accuracy(model: Classifier, data: Digits) -> float:

@@ -17,7 +17,7 @@ import argparse
 import time
 
 import torch
-from digits import Digits, accuracy, placed, trained
+from digits import Digits, Recipe, accuracy, placed, trained
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, cosine_similarity
 
@@ -73,7 +73,7 @@ def main() -> None:
     for seed in range(options.seeds):
         data = placed(seed)
         known, unseen = data.part(0, TRAINED_ON), data.part(TRAINED_ON, None)
-        model = trained(known, seed)
+        model = trained(known, Recipe(seed))
         print(line(f"seed {seed}, clean", model, model, unseen), flush=True)
         for name, space in PLAYED:
             begin = time.perf_counter()
