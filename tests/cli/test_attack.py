@@ -27,7 +27,7 @@ def played(call: Call, here: Path) -> dict[str, Any]:
     done = call("attack", "model.py:build", "photos", "--out", "red", *SCENARIOS)
     assert done.code == 0, done.err
     assert str(Path("red") / "attack.html") in done.out
-    assert "hidden_unit  not played: The linear layers" in done.out
+    assert "hidden_unit not played: The linear layers" in done.out
     result: dict[str, Any] = json.loads((here / "red" / "attack.json").read_text(encoding="utf-8"))
     return result
 

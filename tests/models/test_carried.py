@@ -20,7 +20,8 @@ NET = nn.Sequential(nn.Flatten(), nn.Linear(192, 2)).eval()
 def test_it_is_read_as_it_was_written(preprocess: CenterCrop | Squash) -> None:
     model = wrap(NET, preprocess, ["はい", "no"], head="softmax")
     found = completed(Found(NET, CenterCrop(8), notes=("assumed",)), written(model, "Made by hand."))
-    assert (found.preprocess, found.classes, found.head, found.notes) == (preprocess, ("はい", "no"), "softmax", ())
+    assert (found.preprocess, found.classes, found.head) == (preprocess, ("はい", "no"), "softmax")
+    assert found.notes == ("The file says of itself: Made by hand.",)
 
 
 def test_what_was_assumed_is_assumed_again() -> None:

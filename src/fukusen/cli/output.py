@@ -104,7 +104,7 @@ def entry(key: str, text: str, *, to: TextIO) -> None:
         to: stdout or stderr.
     """
     console = Console(file=to, highlight=False, markup=False, emoji=False)
-    gap = " " * max(2, KEY - len(key))
+    gap = " " * max(1, KEY - len(key))
     body = f"{key}{gap}{plain(text)}"
     if console.is_terminal:
         wide = min(console.width, WIDEST)
