@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from fukusen.arrays import Batch, Logits
 from fukusen.checks.check import Sight, checks, no_free_shift
+from fukusen.checks.shift import shares_at
 from fukusen.errors import ModelError
 from fukusen.models import INPUT, Classifier
 from fukusen.models.classifier import unwrapped
 from fukusen.models.evaluation import evaluating
-from fukusen.records import Measurement, Scope, Undefined, Value
+from fukusen.records import Measurement, Scope, Undefined
 from fukusen.repairs.centring import in_weights
-from fukusen.scores import CenteredLogit, Logit
 from fukusen.tape import Place, Tape
 
 _SAME = 1e-3
@@ -65,17 +65,7 @@ class AddedShift:
         batch = Batch(tape.batch.items, tape.batch.images, tape.targets)
         other = Tape(found, batch, layers=tape.layers, at_input=tape.at_input)
         places: list[Place] = [*tape.layers, *([INPUT] if tape.at_input else [])]
-        return [one for place in places for one in self._at(other, place)]
-
-    def _at(self, tape: Tape, place: Place) -> list[Measurement]:
-        whole = tape.gradient(Logit(), place).double().flatten(1)
-        telling = tape.gradient(CenteredLogit(), place).double().flatten(1)
-        common, own = (whole - telling).norm(dim=1), telling.norm(dim=1)
-        found = []
-        for item, left, kept in zip(tape.batch.items, common.tolist(), own.tolist(), strict=True):
-            value: Value = left / kept if kept > 0 else Undefined("the logits do not depend on this place")
-            found.append(Measurement(self.name, value, item, layer=str(place)))
-        return found
+        return [one for place in places for one in shares_at(self.name, other, place)]
 
 
 def _centred(classifier: Classifier, tape: Tape) -> Classifier | Undefined:

@@ -47,17 +47,25 @@ class ShiftShare:
         if tape is None:
             return []
         places: list[Place] = [*tape.layers, *([INPUT] if tape.at_input else [])]
-        return [measurement for place in places for measurement in self._at(tape, place)]
+        return [measurement for place in places for measurement in shares_at(self.name, tape, place)]
 
-    def _at(self, tape: Tape, place: Place) -> list[Measurement]:
-        whole = tape.gradient(Logit(), place).double().flatten(1)
-        telling = tape.gradient(CenteredLogit(), place).double().flatten(1)
-        common, own = (whole - telling).norm(dim=1), telling.norm(dim=1)
-        found = []
-        for item, shared, kept in zip(tape.batch.items, common.tolist(), own.tolist(), strict=True):
-            value: Value = shared / kept if kept > 0 else Undefined("the logits do not depend on this layer")
-            found.append(Measurement(self.name, value, item, layer=str(place)))
-        return found
+
+def shares_at(check: str, tape: Tape, place: Place) -> list[Measurement]:
+    """The gradient of the mean logit relative to that of the logit's distance from it, for each image at one place.
+
+    Args:
+        check: in whose name they are measured.
+        tape: of the images.
+        place: a layer of the tape, or ``INPUT``.
+    """
+    whole = tape.gradient(Logit(), place).double().flatten(1)
+    telling = tape.gradient(CenteredLogit(), place).double().flatten(1)
+    common, own = (whole - telling).norm(dim=1), telling.norm(dim=1)
+    found = []
+    for item, shared, kept in zip(tape.batch.items, common.tolist(), own.tolist(), strict=True):
+        value: Value = shared / kept if kept > 0 else Undefined("the logits do not depend on this layer")
+        found.append(Measurement(check, value, item, layer=str(place)))
+    return found
 
 
 @checks.register
