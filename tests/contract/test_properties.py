@@ -41,6 +41,7 @@ NOT_LINEAR = {
     "eigen_grad_cam": "a singular vector is no linear function of its matrix",
     "guided_backprop": "what is negative on its way back is cut off at each ReLU",
     "guided_grad_cam": "what is negative on its way back is cut off at each ReLU",
+    "score_cam": "its weights are a softmax over the channels",
     "attention_relevance": "only positive products of gradient and attention count",
 }
 LINEAR = [name for name, method in METHODS.items() if name not in NOT_LINEAR and not is_class_agnostic(method)]

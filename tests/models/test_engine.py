@@ -136,8 +136,8 @@ def test_it_gives_what_the_network_gives(images: Images) -> None:
     model = _wrapped(_Net())
     made = prepared(model, images)
     assert made.note == (
-        "Passes run through a faster copy of the network: with 3 batch norms folded, gives what the network gives on 4 "
-        "images."
+        "Passes run through a faster copy of the network, with 3 batch norms folded: it gives what the network gives "
+        "on 4 images."
     )
     assert isinstance(made.model, Engine)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in made.model.fast.net.modules())
@@ -146,6 +146,19 @@ def test_it_gives_what_the_network_gives(images: Images) -> None:
     assert made.model.digest == model.digest
     assert made.model.in_double() is model.in_double()
     torch.testing.assert_close(made.model.logits(images), model.logits(images), rtol=1e-5, atol=1e-6)
+    assert model.layer is not None
+    for at in (INPUT, model.layer):
+        assert _off(_gradient(made.model, images, at), _gradient(model, images, at)) < 1e-5
+
+
+def test_patches_are_a_product_in_the_copy_and_no_layer_is_lost(images: Images) -> None:
+    """As at the beginning of a vision transformer."""
+    net = nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+    model = _wrapped(net, "0")
+    made = prepared(model, images)
+    assert "what convolutions make of patches as a product" in made.note
+    assert isinstance(made.model, Engine)
+    assert made.model.changed == frozenset()
     assert model.layer is not None
     for at in (INPUT, model.layer):
         assert _off(_gradient(made.model, images, at), _gradient(model, images, at)) < 1e-5

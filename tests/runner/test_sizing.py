@@ -144,7 +144,7 @@ def test_a_faster_copy_is_checked_on_as_many_images_as_fit(monkeypatch: pytest.M
     monkeypatch.setattr(engines, "_LEAST", 0)
     model = _model(2)
     made = engines.prepared(model, torch.randn(6, 3, 24, 24, generator=torch.Generator().manual_seed(3)))
-    assert made.note.endswith("with 1 batch norms folded, gives what the network gives on 1 images.")
+    assert made.note.endswith(", with 1 batch norms folded: it gives what the network gives on 1 images.")
 
 
 def test_what_is_not_about_memory_is_not_tried_again() -> None:

@@ -47,7 +47,7 @@ class AblationCam:
     the layer once for each image, and behind it once for each channel. Source: desai2020ablation.
 
     Args:
-        channels: how many to try, those with the largest activations, at least 1; None for all.
+        channels: how many to try, those with the largest positive activations, at least 1; None for all.
     """
 
     channels: int | None = None
@@ -71,7 +71,8 @@ class AblationCam:
         if layer is None:
             return [NO_LAYER] * len(scores)
         activations = tape.activations(layer)
-        chosen = strongest(activations, self.channels or activations.shape[1])
+        # Of a layer read before its ReLU, the largest channels may be those that are switched off.
+        chosen = strongest(activations.clamp_min(0), self.channels or activations.shape[1])
         images = tape.batch.images.to(model.device, model.dtype)
         fans_out = _fans_out(tape, layer, images[:1])
         falls: list[list[Tensor]] = [[] for _ in scores]

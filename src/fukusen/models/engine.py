@@ -16,6 +16,7 @@ from fukusen.models.digest import passing
 from fukusen.models.folding import fold, untouched
 from fukusen.models.layers import Layer
 from fukusen.models.memory import give_back, ran_out
+from fukusen.models.patches import as_products
 from fukusen.models.reasons import reason
 
 LOGITS = 1e-4
@@ -152,16 +153,25 @@ def _fault(given: Classifier, fast: Classifier, images: Images, layers: Sequence
     return None if same else "its maps are others"
 
 
-def _built(model: Classifier, images: Images, layers: Sequence[Layer]) -> tuple[Engine, int] | None:
-    """An engine and how many batch norms were folded in it; None where it would gain nothing."""
+def _built(model: Classifier, images: Images, layers: Sequence[Layer]) -> tuple[Engine, str] | None:
+    """An engine and what was done for it, in words; None where it would gain nothing."""
     net = _copied(model.net)
     found = fold(net, images.to(model.device, model.dtype), {layer.name for layer in layers})
-    relaid = model.device.type == "cpu" and _relaid(net)
-    if found.work < _LEAST or not (found.folded or relaid):
+    on_cpu = model.device.type == "cpu"
+    products = on_cpu and as_products(net) > 0
+    relaid = on_cpu and _relaid(net)
+    if found.work < _LEAST or not (found.folded or products or relaid):
         return None
     own = {one.name: getattr(model, one.name) for one in fields(Classifier)}
     fast = Classifier(**{**own, "net": net})
-    return Engine(**own, given=model, fast=fast, changed=found.changed), found.folded
+    return Engine(**own, given=model, fast=fast, changed=found.changed), _told(found.folded, products=products)
+
+
+def _told(folded: int, *, products: bool) -> str:
+    """What was done, in words that follow "a faster copy"."""
+    done = [f"{folded} batch norms folded"] if folded else []
+    done += ["what convolutions make of patches as a product"] if products else []
+    return f"with {' and '.join(done or ['channels last in memory'])}"
 
 
 def prepared(model: Classifier, images: Images, layers: Sequence[Layer] = ()) -> Prepared:
@@ -203,6 +213,6 @@ def prepared(model: Classifier, images: Images, layers: Sequence[Layer] = ()) ->
         return prepared(model, images[: len(images) // 2], layers)
     if built is None or fault:
         return Prepared(model, f"Passes run through the network as given: {fault}.")
-    engine, count = built
-    told = f"{count} batch norms folded, gives what the network gives on {len(images)} images"
-    return Prepared(engine, f"Passes run through a faster copy of the network: with {told}.")
+    engine, told = built
+    checked = f"gives what the network gives on {len(images)} images"
+    return Prepared(engine, f"Passes run through a faster copy of the network, {told}: it {checked}.")

@@ -92,9 +92,9 @@ class _Watch:
             if not isinstance(output, Tensor) or not inputs or not isinstance(inputs[0], Tensor):
                 return
             # The originals tell who feeds whom; the copies stay what they are when the network goes on in place.
+            self.work += output.numel() if isinstance(module, nn.Conv2d | nn.Linear) else 0
             if isinstance(module, nn.Conv2d):
                 copies = (inputs[0].clone(), output)
-                self.work += output.numel()
                 self.convolutions[id(output)] = _Call(name, inputs[0], output, copies)
             elif _is_norm(module):
                 self.norms.append(_Call(name, inputs[0], output, (inputs[0], output.clone())))
@@ -167,7 +167,7 @@ class Folded:
     Args:
         changed: the names of the modules whose output is no longer the network's own.
         folded: how many batch norms are gone.
-        work: how many numbers the network's convolutions put out for one image.
+        work: how many numbers the network's convolutions and linear layers put out for one image.
     """
 
     changed: frozenset[str]
