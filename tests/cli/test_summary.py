@@ -32,6 +32,8 @@ CLEAN: dict[str, Any] = {
     "queue": {"open": 0, "items": []},
     "checks": [_check("One", "within"), _check("Two", "within")],
     "findings": [],
+    "looked_at": {"drawn": 2, "followed": 0, "found": 0, "brief": 0, "low": None, "high": None, "confidence": 0.95},
+    "environment": {"computed": 2, "kept": 0, "forwards": 25},
 }
 
 
@@ -50,7 +52,7 @@ def shown(capfd: pytest.CaptureFixture[str]) -> Shown:
     return shown
 
 
-def test_a_clean_audit_is_seven_lines(shown: Shown) -> None:
+def test_a_clean_audit_is_eight_lines(shown: Shown) -> None:
     """The status, what it rests on, and what to open next, in this order."""
     lines = shown()
     status = lines.pop("PASS")
@@ -58,11 +60,21 @@ def test_a_clean_audit_is_seven_lines(shown: Shown) -> None:
     assert list(lines.items()) == [
         ("heatmaps", "2 kinds (method and score): 1 sound, 1 exposed, 0 manipulated, 0 unreliable"),
         ("images", "2 of 2 audited"),
+        ("cost", "12.5 forward passes an image (25 for 2)"),
         ("queue", "empty: no image has an open finding"),
         ("checks", "2 within bounds"),
         ("findings", "none"),
         ("report", "out/audit/report.html"),
     ]
+
+
+def test_it_says_how_closely_the_images_were_looked_at(shown: Shown) -> None:
+    """Where some were looked at briefly only; and nothing of the cost where another run had it."""
+    looked = {**CLEAN["looked_at"], "drawn": 32, "followed": 5, "brief": 1963}
+    lines = shown(looked_at=looked, environment={"computed": 0, "kept": 2000, "forwards": 0})
+    assert lines["closely"] == "32 drawn by chance and 5 that stood out; the other 1,963 briefly"
+    assert "cost" not in lines
+    assert shown(looked_at={**looked, "followed": 0})["closely"] == "32 drawn by chance; the other 1,963 briefly"
 
 
 @pytest.mark.parametrize("status", ["pass", "attention", "fail"])

@@ -120,6 +120,15 @@ def test_a_check_out_of_its_bound_without_a_finding_is_a_task(samples: Any) -> N
 
 def test_limits_name_what_was_sampled_left_out_and_not_applicable(sad: Any, clean: Any) -> None:
     assert "Occlusion: computed on 8 of 20 images only." in summary.limits(clean.verdict, WORDS)
+    rest = (
+        "On 8 images drawn by chance the heatmaps were held against behaviour; on 1 they point away from it. Of the 10 "
+        "images that were looked at only briefly, between 0% and 53% may be like that (with 95% confidence)."
+    )
+    more = "2 more images were looked at as closely because they stood out at a brief look."
+    said = summary.limits(clean.verdict, WORDS)
+    assert said.index(rest) == said.index(more) + 1
+    whole = {**clean.verdict, "looked_at": {**clean.verdict["looked_at"], "brief": 0, "low": None, "high": None}}
+    assert not {rest, more} & {*summary.limits(whole, WORDS)}
     limits = summary.limits(sad.verdict, WORDS)
     assert "Not applicable to this model, and so neither passed nor failed: Shift share, Gradient truth." in limits
     assert "Did not run: Stability." in limits

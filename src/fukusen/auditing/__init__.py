@@ -2,7 +2,7 @@
 
 from fukusen.auditing.engine import Examined, examine, examine_model
 from fukusen.auditing.facts import ModelFacts, facts_of
-from fukusen.auditing.judge import Found, Judgement, judge
+from fukusen.auditing.judge import Found, Judgement, judge, standing_out
 from fukusen.auditing.panel import Panel, explain
 from fukusen.auditing.plan import BUDGETS, Budget, Plan, make_plan
 from fukusen.auditing.reference import Reference
@@ -23,4 +23,5 @@ __all__ = [
     "facts_of",
     "judge",
     "make_plan",
+    "standing_out",
 ]

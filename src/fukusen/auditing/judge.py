@@ -16,10 +16,11 @@ from fukusen.auditing.map_suspicions import MAP_SUSPICIONS
 from fukusen.auditing.plan import Plan
 from fukusen.auditing.reference import Reference
 from fukusen.auditing.rows import row_of
-from fukusen.auditing.suspicions import MODEL_SUSPICIONS, Case, image_findings
+from fukusen.auditing.standing_out import estimate
+from fukusen.auditing.suspicions import MODEL_SUSPICIONS, Case, added_findings, image_findings, truth_findings
 from fukusen.auditing.unusual import unusual
 from fukusen.checks import Check, checks
-from fukusen.checks.check import inapplicable
+from fukusen.checks.check import inapplicable, needs_full
 from fukusen.checks.faithfulness import DELETION
 from fukusen.checks.truth import NEARBY
 from fukusen.methods import methods, resolution_of
@@ -33,6 +34,7 @@ LOOKED_AT: dict[str, dict[str, str | None]] = {
 }
 
 SUSPICIONS = (*MODEL_SUSPICIONS, *MAP_SUSPICIONS, *BEHAVIOUR_SUSPICIONS)
+_FROM_ONE_IMAGE = (added_findings, truth_findings)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Judgement:
         queue: one row an image with an open finding, gravest first.
         agreement: how alike the rows' maps are.
         bounds: what the verdict rests on.
+        looked: on how many images more than a brief look was taken, and what that says of the others.
     """
 
     status: str
@@ -56,6 +59,7 @@ class Judgement:
     queue: tuple[dict[str, Any], ...]
     agreement: dict[str, Any] | None
     bounds: tuple[Bound, ...]
+    looked: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,19 +71,40 @@ class Found:
         results: what became of each image.
         measurements: everything measured under the plan.
         reference: an earlier audit of a trusted model, or None.
+        followed: the images that were looked at in full because they had stood out at a brief look.
     """
 
     facts: ModelFacts
     results: Sequence[ItemResult]
     measurements: Sequence[Measurement]
     reference: Reference | None = None
+    followed: frozenset[str] = frozenset()
 
     @property
     def case(self) -> Case:
-        """What suspicions are drawn from."""
+        """What suspicions about single images are drawn from: everything."""
+        return self._case(self.measurements)
+
+    def by_chance(self, plan: Plan) -> Case:
+        """What stands for all images: nothing that was measured on some because they had stood out."""
+        if not self.followed:
+            return self.case
+        return self._case([one for one in self.measurements if one.item not in self.followed or plan.is_brief(one)])
+
+    def _case(self, measurements: Sequence[Measurement]) -> Case:
         usual = bounds_for(self.facts.classes)
         bounds = usual if self.reference is None else self.reference.bounds()
-        return Case(Evidence(self.measurements), bounds, usual)
+        return Case(Evidence(measurements), bounds, usual)
+
+
+def standing_out(plan: Plan, found: Found) -> list[str]:
+    """The images with an open finding at a brief look, gravest first.
+
+    Only what is measured on every image counts, so that the answer is the same before and after some were followed.
+    """
+    brief = Found(found.facts, found.results, [one for one in found.measurements if plan.is_brief(one)])
+    findings = sorted([*image_findings(brief.case)], key=_gravest_first)
+    return list(dict.fromkeys(one.item for one in findings if one.item))
 
 
 def judge(plan: Plan, model: Classifier, found: Found) -> Judgement:
@@ -93,14 +118,14 @@ def judge(plan: Plan, model: Classifier, found: Found) -> Judgement:
     Returns:
         The judgement; the same measurements always give the same one.
     """
-    case, results = found.case, found.results
-    findings = [finding for suspicion in SUSPICIONS for finding in suspicion(case)]
-    of_images = [*image_findings(case), *behaviour_findings(case)]
+    every, case, results = found.case, found.by_chance(plan), found.results
+    findings = [one for draw in SUSPICIONS for one in draw(every if draw in _FROM_ONE_IMAGE else case)]
+    of_images = [*image_findings(every), *behaviour_findings(every)]
     if found.reference is not None and found.reference.digest == found.facts.digest:
         of_images += unusual(case, found.reference, of_images)
     of_images.sort(key=_gravest_first)
     findings = sorted(findings, key=lambda one: -one.priority) + of_images
-    looked = _checks(plan, model, case, findings)
+    looked = _checks(plan, model, (case, every), findings)
     queue = _queue(of_images, results)
     return Judgement(
         status=_status(findings, looked, queue, results),
@@ -110,7 +135,16 @@ def judge(plan: Plan, model: Classifier, found: Found) -> Judgement:
         queue=tuple(queue),
         agreement=_agreement(case.evidence),
         bounds=tuple(case.bounds.values()),
+        looked=_looked(found, of_images),
     )
+
+
+def _looked(found: Found, findings: Sequence[Finding]) -> dict[str, Any]:
+    """What was looked at in full, and what that says of the rest."""
+    audited = [one.item.name for one in found.results if one.status == "audited"]
+    full = {name for name in checks.names() if needs_full(checks.get(name))}
+    compared = {one.item or "" for one in found.measurements if one.check in full}
+    return estimate(compared, found.followed, audited, [one for one in findings if one.check in full])
 
 
 def _gravest_first(finding: Finding) -> tuple[float, str, str, str]:
@@ -141,8 +175,12 @@ def _status(
     return "attention" if findings or queue or failed or stopped else "pass"
 
 
-def _checks(plan: Plan, model: Classifier, case: Case, findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    return [_check_row(checks.build(spec), model, case, findings) for spec in plan.checks]
+Cases = tuple[Case, Case]
+"""What stands for all images, and everything."""
+
+
+def _checks(plan: Plan, model: Classifier, cases: Cases, findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [_check_row(checks.build(spec), model, cases, findings) for spec in plan.checks]
 
 
 def _headline(check: Check, case: Case) -> Numbers:
@@ -157,8 +195,8 @@ def _headline(check: Check, case: Case) -> Numbers:
     return inside or at_input
 
 
-def _check_row(check: Check, model: Classifier, case: Case, findings: Sequence[Finding]) -> dict[str, Any]:
-    numbers = _headline(check, case)
+def _check_row(check: Check, model: Classifier, cases: Cases, findings: Sequence[Finding]) -> dict[str, Any]:
+    case, numbers = cases[1], _headline(check, cases[1])
     reason = check.applies(model)
     status, why = "within", None
     if reason is not None:
@@ -177,7 +215,7 @@ def _check_row(check: Check, model: Classifier, case: Case, findings: Sequence[F
         "title": check.title,
         "status": status,
         "reason": why,
-        "value": middle(numbers),
+        "value": middle(_headline(check, cases[0])),
         "worst": worst,
         "bound": bound.value if bound else None,
         "measured_on": len([item for item in numbers if item]) or len(numbers),

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 from fukusen.checks import Check, checks
-from fukusen.checks.check import is_costly, is_of_layers
+from fukusen.checks.check import is_costly, is_of_layers, needs_full
 from fukusen.errors import PlanError, require
 from fukusen.methods import Method, also_at, methods
-from fukusen.records import Spec, digest_of
+from fukusen.records import Measurement, Spec, digest_of
 from fukusen.registry import Registry, spec_of
 from fukusen.scores import Score, scores
 
@@ -19,6 +19,10 @@ Budget = Literal["quick", "standard", "deep"]
 BUDGETS: tuple[Budget, ...] = get_args(Budget)
 SAMPLES: dict[Budget, int | None] = {"quick": 4, "standard": 32, "deep": None}
 TRUTH_SAMPLES: dict[Budget, int | None] = {"quick": 4, "standard": 8, "deep": None}
+FULL, BRIEF = "full", "brief"
+FOLLOWED: dict[Budget, int] = {"quick": 0, "standard": 32, "deep": 0}
+FOLLOWED_BY_TRUTH: dict[Budget, int] = {"quick": 0, "standard": 8, "deep": 0}
+"""How many images that stood out at a brief look are looked at in full, gravest first, and how many of them probed."""
 QUICK_EXTRAS = ("occlusion",)
 STANDARD_METHODS = (
     "grad_cam",
@@ -86,6 +90,19 @@ class Plan:
         probed = self.sample(names, TRUTH_SAMPLES[self.budget])
         return {name: Tasks(self, name in costly, name in probed) for name in names}
 
+    def more_tasks(self, standing_out: Sequence[str]) -> dict[str, Tasks]:
+        """What is done with images that stood out at a brief look, gravest first; those beyond the budget are left."""
+        few, fewer = FOLLOWED[self.budget], FOLLOWED_BY_TRUTH[self.budget]
+        return {name: Tasks(self, True, place < fewer) for place, name in enumerate(standing_out[:few])}
+
+    def is_brief(self, one: Measurement) -> bool:
+        """Whether an image has such a measurement even where no method or check with passes of its own is run on it."""
+        known = checks.get(one.check) if one.check in checks.names() else None
+        if known is not None and (is_costly(known) or needs_full(known)):
+            return False
+        passing = {made.name for made in (methods.build(spec) for spec in self.methods) if not made.single_pass}
+        return not {one.method, (one.against or "").rpartition("/")[0]} & passing
+
     def build_scores(self) -> tuple[Score, ...]:
         """The scores themselves."""
         return tuple(scores.build(spec) for spec in self.scores)
@@ -108,7 +125,11 @@ class Tasks:
     @property
     def depth(self) -> str:
         """A word for the store, so that an image that was looked at briefly is looked at again when more is asked."""
-        return f"{'full' if self.costly else 'brief'}{'+truth' if self.probed else ''}"
+        return f"{FULL if self.costly else BRIEF}{'+truth' if self.probed else ''}"
+
+    def covers(self, depth: str) -> bool:
+        """Whether an image that was looked at to such a depth needs nothing more."""
+        return {*self.depth.split("+")} - {BRIEF} <= {*depth.split("+")}
 
     def build_methods(self) -> tuple[Method, ...]:
         """The methods that are run on the image."""
@@ -180,7 +201,8 @@ def make_plan(
 
     Args:
         budget: ``quick``: the panel's single-pass methods on every image, behaviour on four; ``standard``: the whole
-            panel, its costly methods on a random sample of 32 images; ``deep``: the whole panel on every image.
+            panel, its costly methods on a random sample of 32 images and on up to 32 that stand out at a brief look;
+            ``deep``: the whole panel on every image.
         methods_asked: names, specs or methods; default: those of the standard panel that the budget has.
         scores_asked: names or specs; default: those of the standard panel.
         seed: from which every random choice follows.

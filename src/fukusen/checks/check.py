@@ -39,10 +39,12 @@ class Check(Protocol):
     ``scope``: whether it measures each image or the model once. ``meaning``: what the number means to a reader.
     ``larger_is_worse``: which side of its bound is out of bounds.
 
-    Three facts are given only where they differ from the usual: ``on_sample = True`` where it takes passes of its own
-    and is run on a few images, drawn by chance; ``of_layers = True`` where it compares layers, and so is no part of a
-    plan that reads maps at one alone; and ``inapplicable``, the reasons of Undefined values that say that the check
-    does not fit such a network or such an audit, which shows only when it is made and is no failure to run.
+    Four facts are given only where they differ from the usual: ``on_sample = True`` where it takes passes of its own
+    and is run on a few images, drawn by chance; ``of_full = True`` where it needs maps of methods with passes of their
+    own, and so says nothing of an image that is looked at briefly; ``of_layers = True`` where it compares layers, and
+    so is no part of a plan that reads maps at one alone; and ``inapplicable``, the reasons of Undefined values that say
+    that the check does not fit such a network or such an audit, which shows only when it is made and is no failure to
+    run.
     """
 
     name: ClassVar[str]
@@ -73,7 +75,7 @@ def no_free_shift(classifier: Classifier) -> Undefined | None:
     return None if classifier.head.shift_is_free else NO_FREE_SHIFT
 
 
-def is_costly(check: Check) -> bool:
+def is_costly(check: Check | type[Check]) -> bool:
     """Whether it has passes of its own, and is run on a plan's probed images alone."""
     return bool(getattr(check, "on_sample", False))
 
@@ -81,6 +83,11 @@ def is_costly(check: Check) -> bool:
 def inapplicable(check: Check) -> frozenset[str]:
     """The reasons that say that an audit was not asked for what the check needs."""
     return frozenset(getattr(check, "inapplicable", ()))
+
+
+def needs_full(check: Check | type[Check]) -> bool:
+    """Whether it compares maps of methods that have passes of their own, and says nothing where these are not run."""
+    return bool(getattr(check, "of_full", False))
 
 
 def is_of_layers(check: Check) -> bool:

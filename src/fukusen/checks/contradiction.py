@@ -71,6 +71,7 @@ class TrackContradiction:
     )
     scope: ClassVar[Scope] = "image"
     larger_is_worse: ClassVar[bool] = False
+    of_full: ClassVar[bool] = True
 
     def applies(self, classifier: Classifier) -> Undefined | None:  # noqa: ARG002 - says the same of every model
         """To every model."""

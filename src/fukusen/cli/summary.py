@@ -33,6 +33,7 @@ def _entries(verdict: Verdict, folder: Path) -> Iterator[tuple[str, str]]:
     yield verdict["status"].upper(), " ".join(summary.meaning(verdict, Words())[:2])
     yield "heatmaps", _heatmaps(verdict["panel"])
     yield "images", _images(verdict["images"])
+    yield from _looked(verdict)
     yield "queue", _queue(verdict["queue"])
     yield "checks", _checks(verdict["checks"])
     yield "findings", _findings(verdict["findings"])
@@ -59,6 +60,17 @@ def _images(images: Verdict) -> str:
         return said
     told = [f"{plain(one['item'])} ({one['reason']})" for one in images["failures"]]
     return f"{said}, {images['failed']:,} failed: {_first(told)}"
+
+
+def _looked(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    """How closely the images were looked at, and what that cost."""
+    looked, spent = verdict["looked_at"], verdict["environment"]
+    if looked["brief"] and looked["drawn"]:
+        followed = f" and {looked['followed']:,} that stood out" if looked["followed"] else ""
+        yield "closely", f"{looked['drawn']:,} drawn by chance{followed}; the other {looked['brief']:,} briefly"
+    if spent["computed"]:
+        each = spent["forwards"] / spent["computed"]
+        yield "cost", f"{each:,.1f} forward passes an image ({spent['forwards']:,} for {spent['computed']:,})"
 
 
 def _queue(queue: Verdict) -> str:

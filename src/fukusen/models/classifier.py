@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 
 from fukusen.arrays import Images, Logits
 from fukusen.errors import ModelError
+from fukusen.models.counting import went_forward
 from fukusen.models.digest import digest_model
 from fukusen.models.evaluation import evaluating
 from fukusen.models.heads import Head
@@ -208,6 +209,8 @@ class Classifier:
             with self._hooked(kept, wanted):
                 # The network may change its input in place; neither the caller's images nor a leaf may be that input.
                 outputs = unwrapped(self.net(values.clone()))
+            # An edit may fan one image out: what is behind it then runs for each of the rows.
+            went_forward(max(len(values), len(outputs)))
             logits = self.head.logits(outputs.float() if outputs.dtype.itemsize < 4 else outputs)
         missed = [str(layer) for layer in wanted.layers if layer not in kept]
         if missed:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,10 +19,12 @@ from fukusen.auditing import Examined, Plan, examine
 from fukusen.auditing.plan import Tasks
 from fukusen.errors import CallError, DataError, FukusenError
 from fukusen.models import Classifier, open_picture
+from fukusen.models.counting import forwards_counted
 from fukusen.models.engine import Prepared, prepared
 from fukusen.models.memory import ran_out
 from fukusen.models.preprocessing import CenterCrop, as_seen
 from fukusen.records import Item, ItemResult
+from fukusen.runner.following import standing_out_of
 from fukusen.runner.joining import joined
 from fukusen.runner.sizing import Sizing
 from fukusen.store import Store
@@ -45,12 +47,14 @@ class Ran:
         seconds: how long it took.
         passes: what passes were run with, and how many images at once if not as many as planned, in sentences; empty
             where nothing was prepared for so few images.
+        forwards: how many images went forward through the network, an image as often as it went.
     """
 
     computed: int
     kept: int
     seconds: float
     passes: str = ""
+    forwards: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,29 +130,62 @@ def run(plan: Plan, model: Classifier, items: Sequence[Item], store: Store, prog
         StoreError: the store cannot be written.
     """
     started = time.monotonic()
-    done = store.done(plan.digest)
-    shards = _shards(items, plan.tasks([item.name for item in items]), plan.batch)
-    counted, computed = 0, 0
-    # Decided by the plan and its first images, not by what is left to do: a run that goes on measures as before.
-    costly = sum(len(group) for tasks, group in shards if tasks.costly)
-    worthwhile = costly > _COSTLY or len(items) > _FEW * plan.batch
-    first: list[Tensor] = []
-    passes: Prepared | None = None
-    sizing = Sizing(plan.batch)
     told = progress or (lambda _done, _total, _phase: None)
     told(0, len(items), "reading pictures")
-    for tasks, loaded in _ahead(shards, model):
-        work = [one for one in loaded if (one.item.name, one.key) not in done]
-        first = first or [one.image for one in loaded if one.image is not None]
-        if work:
-            if passes is None and worthwhile and first:
-                passes = prepared(model, torch.stack(first))
-            _Shard(plan, tasks, passes.model if passes else model, sizing).done(work, store)
-        counted += len(loaded)
-        computed += len(work)
-        told(counted, len(items), "explaining")
-    told_of = " ".join(note for note in (passes.note if passes else "", sizing.note) if note)
-    return Ran(computed, len(items) - computed, time.monotonic() - started, told_of)
+    with forwards_counted() as forwards:
+        job = _Job(plan, model, store, Sizing(plan.batch))
+        shards = _shards(items, plan.tasks([item.name for item in items]), plan.batch)
+        # Decided by the plan and its images, not by what is left to do: a run that goes on measures as before.
+        costly = sum(len(group) for tasks, group in shards if tasks.costly)
+        job.worthwhile = costly > _COSTLY or len(items) > _FEW * plan.batch
+        job.work_off(shards, lambda done: told(done, len(items), "explaining"))
+        more = plan.more_tasks(standing_out_of(plan, model, items, store))
+        standing = [item for item in items if item.name in more]
+        closer = _shards(standing, more, plan.batch)
+        job.work_off(closer, lambda done: told(done, len(standing), "looking closer at what stands out"))
+    kept = len(items) - len(job.computed)
+    return Ran(len(job.computed), kept, time.monotonic() - started, job.note, forwards.images)
+
+
+@dataclass
+class _Job:
+    """The work of one run, and what is found out while it is done."""
+
+    plan: Plan
+    model: Classifier
+    store: Store
+    sizing: Sizing
+    worthwhile: bool = False
+    computed: set[str] = field(default_factory=set)
+    passes: Prepared | None = None
+    first: list[Tensor] = field(default_factory=list)
+
+    def work_off(self, shards: Sequence[tuple[Tasks, list[Item]]], told: Callable[[int], None]) -> None:
+        """Examine what the store lacks of these, and say how far it is after each shard."""
+        kept = dict(self.store.done(self.plan.digest))
+        counted = 0
+        for tasks, loaded in _ahead(shards, self.model):
+            work = [one for one in loaded if not _is_kept(kept.get(one.item.name), one, tasks)]
+            self.first = self.first or [one.image for one in loaded if one.image is not None]
+            if work:
+                if self.passes is None and self.worthwhile and self.first:
+                    self.passes = prepared(self.model, torch.stack(self.first))
+                model = self.passes.model if self.passes else self.model
+                _Shard(self.plan, tasks, model, self.sizing).done(work, self.store)
+            counted += len(loaded)
+            self.computed |= {one.item.name for one in work}
+            told(counted)
+
+    @property
+    def note(self) -> str:
+        """What passes were run with, in sentences."""
+        return " ".join(note for note in (self.passes.note if self.passes else "", self.sizing.note) if note)
+
+
+def _is_kept(key: str | None, one: _Loaded, tasks: Tasks) -> bool:
+    """Whether the store holds this very file, looked at closely enough."""
+    known, _, depth = (key or "").rpartition(":")
+    return known == one.key.rpartition(":")[0] and tasks.covers(depth)
 
 
 def _ahead(shards: Sequence[tuple[Tasks, list[Item]]], model: Classifier) -> Iterator[tuple[Tasks, list[_Loaded]]]:

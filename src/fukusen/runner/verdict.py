@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -14,7 +14,9 @@ import torch
 from fukusen.auditing import Found, Judgement, Plan, Reference, examine_model, facts_of, judge
 from fukusen.errors import DataError
 from fukusen.models import Classifier
+from fukusen.models.counting import forwards_counted
 from fukusen.records import Item, ItemResult
+from fukusen.runner.following import followed_in
 from fukusen.runner.local import Ran
 from fukusen.store import Store
 
@@ -70,7 +72,10 @@ def verdict_of(plan: Plan, model: Classifier, items: Sequence[Item], ended: Ende
     names = {result.item.name for result in good}
     measured = [one for one in store.measurements(plan.digest) if one.item in names]
     facts = facts_of(model)
-    judgement = judge(plan, model, Found(facts, results, [*measured, *examine_model(model, plan)], reference))
+    with forwards_counted() as forwards:
+        measured += examine_model(model, plan)
+    followed = followed_in(plan, model, items, store)
+    judgement = judge(plan, model, Found(facts, results, measured, reference, followed))
     return {
         "schema": SCHEMA,
         "status": judgement.status,
@@ -79,7 +84,7 @@ def verdict_of(plan: Plan, model: Classifier, items: Sequence[Item], ended: Ende
         **_said(judgement),
         "reference": None if reference is None else reference.as_json(),
         "plan": plan.as_json(),
-        "environment": _environment(plan, model, ended.ran),
+        "environment": _environment(plan, model, replace(ended.ran, forwards=ended.ran.forwards + forwards.images)),
     }
 
 
@@ -96,6 +101,7 @@ def _said(judgement: Judgement) -> dict[str, Any]:
         "findings": [finding.as_json() for finding in judgement.findings],
         "queue": {"open": len(judgement.queue), "items": list(judgement.queue)},
         "bounds": [bound.as_json() for bound in judgement.bounds],
+        "looked_at": judgement.looked,
     }
 
 
@@ -111,6 +117,7 @@ def _environment(plan: Plan, model: Classifier, ran: Ran) -> dict[str, Any]:
         "seconds": round(ran.seconds, 1),
         "computed": ran.computed,
         "kept": ran.kept,
+        "forwards": ran.forwards,
         "passes": ran.passes,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }

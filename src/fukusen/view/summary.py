@@ -122,6 +122,7 @@ def limits(verdict: Verdict, words: Words) -> list[str]:
     """What the audit did not look at."""
     said = [words("limits.images", images=words("count.images", n=verdict["images"]["audited"]))]
     said += _sampled(verdict, words)
+    said += _rest(verdict.get("looked_at"), words)
     said.append(_tracks(verdict["panel"], words))
     for status in UNDECIDED:
         titles = [check["title"] for check in _checks(verdict, status)]
@@ -170,6 +171,14 @@ def _sampled(verdict: Verdict, words: Words) -> list[str]:
         words("limits.sampled", methods=words.listing(list(methods)), n=count, total=audited)
         for count, methods in sorted(by_count.items(), reverse=True)
     ]
+
+
+def _rest(looked: Mapping[str, Any] | None, words: Words) -> list[str]:
+    """What those looked at closely say of the others."""
+    if not looked or looked["low"] is None:
+        return []
+    more = [words("limits.followed", n=looked["followed"])] if looked["followed"] else []
+    return [*more, words("limits.rest", **looked)]
 
 
 def _tracks(panel: Sequence[Mapping[str, Any]], words: Words) -> str:
