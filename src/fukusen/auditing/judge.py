@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fukusen.auditing.behaviour_suspicions import BEHAVIOUR_SUSPICIONS, behaviour_findings
 from fukusen.auditing.bounds import Bound, bounds_for
+from fukusen.auditing.consensus import by_image, told
 from fukusen.auditing.engine import AGREEMENT, COMPARED_SCORES
 from fukusen.auditing.evidence import Evidence, Numbers, middle
 from fukusen.auditing.facts import ModelFacts
@@ -72,6 +73,7 @@ class Found:
         measurements: everything measured under the plan.
         reference: an earlier audit of a trusted model, or None.
         followed: the images that were looked at in full because they had stood out at a brief look.
+        stakes: what a wrong decision costs by predicted class, 0 to 1; empty where all cost the same.
     """
 
     facts: ModelFacts
@@ -79,6 +81,7 @@ class Found:
     measurements: Sequence[Measurement]
     reference: Reference | None = None
     followed: frozenset[str] = frozenset()
+    stakes: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def case(self) -> Case:
@@ -123,10 +126,11 @@ def judge(plan: Plan, model: Classifier, found: Found) -> Judgement:
     of_images = [*image_findings(every), *behaviour_findings(every)]
     if found.reference is not None and found.reference.digest == found.facts.digest:
         of_images += unusual(case, found.reference, of_images)
+    of_images = [_at_stake(finding, found) for finding in of_images]
     of_images.sort(key=_gravest_first)
     findings = sorted(findings, key=lambda one: -one.priority) + of_images
     looked = _checks(plan, model, (case, every), findings)
-    queue = _queue(of_images, results)
+    queue = _queue(of_images, results, _alone(plan, model, every.evidence, of_images, results))
     return Judgement(
         status=_status(findings, looked, queue, results),
         findings=tuple(findings),
@@ -149,6 +153,17 @@ def _looked(found: Found, findings: Sequence[Finding]) -> dict[str, Any]:
 
 def _gravest_first(finding: Finding) -> tuple[float, str, str, str]:
     return -finding.priority, finding.item or "", finding.check, finding.method or ""
+
+
+def _at_stake(finding: Finding, found: Found) -> Finding:
+    """The finding with its priority weighed by what a wrong decision for the image's class costs."""
+    if not found.stakes:
+        return finding
+    predicted = {one.item.name: one.predicted_name for one in found.results}[finding.item or ""]
+    stake = found.stakes.get(predicted or "", 1.0)
+    return replace(
+        finding, priority=round(finding.priority * stake, 4), evidence={**finding.evidence, "stake": round(stake, 4)}
+    )
 
 
 def _panel(
@@ -223,8 +238,22 @@ def _check_row(check: Check, model: Classifier, cases: Cases, findings: Sequence
     }
 
 
-def _queue(findings: Sequence[Finding], results: Sequence[ItemResult]) -> list[dict[str, Any]]:
-    """Images with open findings, by the priority of their gravest, then by name."""
+def _alone(
+    plan: Plan, model: Classifier, evidence: Evidence, findings: Sequence[Finding], results: Sequence[ItemResult]
+) -> dict[str, str]:
+    """By image with a finding, which heatmap stands alone there, in words; only where one does."""
+    open_ones = {one.item for one in findings}
+    probabilities = {one.item.name: one.probability for one in results if one.item.name in open_ones}
+    built = [methods.build(spec) for spec in plan.methods] if probabilities else []
+    seen = by_image(evidence, probabilities, {method.name: resolution_of(method, model) for method in built})
+    said = {item: told(looked) for item, looked in seen.items()}
+    return {item: sentence for item, sentence in said.items() if sentence is not None}
+
+
+def _queue(
+    findings: Sequence[Finding], results: Sequence[ItemResult], alone: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Images with open findings, by the priority of their gravest, then by name; what stands alone is said last."""
     by_item: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
         by_item[finding.item or ""].append(finding)
@@ -240,7 +269,7 @@ def _queue(findings: Sequence[Finding], results: Sequence[ItemResult]) -> list[d
                 "probability": result.probability,
                 "priority": max(one.priority for one in own),
                 "severity": max((one.severity for one in own), key=SEVERITIES.index),
-                "reasons": [one.claim for one in own],
+                "reasons": [*(one.claim for one in own), *([alone[item]] if item in alone else [])],
             }
         )
     return sorted(rows, key=lambda row: (-row["priority"], row["item"]))

@@ -53,6 +53,7 @@ def audit(
     method: options.Methods = None,
     score: options.Scores = None,
     reference: options.Reference = None,
+    stakes: options.Stakes = None,
     seed: options.Seed = 0,
     batch: Annotated[int, typer.Option("--batch", metavar="N", help="How many images are taken at once.")] = 16,
     device: options.Device = None,
@@ -69,7 +70,7 @@ def audit(
     """Audit a model's heatmaps on pictures, into a verdict, a queue for people and a report."""
     options.known("--fail-on", fail_on, FAIL_ON)
     load = partial(options.loaded, model, weights, classes, layer, head, device, trust=trust)
-    asked = (images, out, budget, method or None, score or None, (layer or [])[1:], reference, seed, batch)
+    asked = (images, out, budget, method or None, score or None, (layer or [])[1:], reference, stakes, seed, batch)
     call = _Call(*asked, _command(context.obj))
     try:
         with results_kept_apart():
@@ -112,6 +113,7 @@ class _Call:
     scores: list[str] | None
     layers: list[str]
     reference: Path | None
+    stakes: Path | None
     seed: int
     batch: int
     command: str | None
@@ -140,6 +142,7 @@ class _Call:
                 scores=self.scores,
                 layers=self.layers,
                 reference=self.reference,
+                stakes=self.stakes,
                 seed=self.seed,
                 batch=self.batch,
                 command=self.command,

@@ -64,6 +64,14 @@ Reference = Annotated[
         help="An earlier audit that sets the bounds: of a trusted model like this one, or of this on a clean sample.",
     ),
 ]
+Stakes = Annotated[
+    Path | None,
+    typer.Option(
+        "--stakes",
+        metavar="FILE",
+        help="What a wrong decision costs by class, as CSV with class and cost: costly ones come first in the queue.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="From which every random choice follows.")]
 Trust = Annotated[
     bool,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -38,11 +38,13 @@ class Ended:
         store: with everything measured.
         ran: how the run went.
         reference: an earlier audit of a trusted model, or None.
+        stakes: what a wrong decision costs by class, 0 to 1; empty where all cost the same.
     """
 
     store: Store
     ran: Ran
     reference: Reference | None = None
+    stakes: Mapping[str, float] = field(default_factory=dict)
 
 
 def verdict_of(plan: Plan, model: Classifier, items: Sequence[Item], ended: Ended) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def verdict_of(plan: Plan, model: Classifier, items: Sequence[Item], ended: Ende
     with forwards_counted() as forwards:
         measured += examine_model(model, plan)
     followed = followed_in(plan, model, items, store)
-    judgement = judge(plan, model, Found(facts, results, measured, reference, followed))
+    judgement = judge(plan, model, Found(facts, results, measured, reference, followed, ended.stakes))
     return {
         "schema": SCHEMA,
         "status": judgement.status,
@@ -83,6 +85,7 @@ def verdict_of(plan: Plan, model: Classifier, items: Sequence[Item], ended: Ende
         "images": _images(items, good, failed),
         **_said(judgement),
         "reference": None if reference is None else reference.as_json(),
+        "stakes": dict(ended.stakes) or None,
         "plan": plan.as_json(),
         "environment": _environment(plan, model, replace(ended.ran, forwards=ended.ran.forwards + forwards.images)),
     }

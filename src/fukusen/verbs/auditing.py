@@ -17,7 +17,7 @@ from fukusen.methods import layers_of
 from fukusen.methods.relevance import needs_zennit
 from fukusen.models import Classifier
 from fukusen.records import Item
-from fukusen.runner import Ended, Progress, items_of, reference_of, run, verdict_of
+from fukusen.runner import Ended, Progress, items_of, reference_of, run, stakes_of, verdict_of
 from fukusen.runner.example import redrawn_example
 from fukusen.store import Store
 from fukusen.verbs.given import Names, classifier_of
@@ -62,6 +62,7 @@ def audit(
     scores: Names | None = None,
     layers: Sequence[str] = (),
     reference: str | Path | None = None,
+    stakes: Mapping[str, float | int] | str | Path | None = None,
     seed: int = 0,
     batch: int = 16,
     device: str | torch.device | None = None,
@@ -80,6 +81,8 @@ def audit(
         layers: further layers of the network at which every method that reads a layer is read, too, as NAME@LAYER.
         reference: the folder of an earlier audit of a trusted model like this one, whose numbers set the bounds; or of
             this model on a clean sample, beside which unusual images are found as well.
+        stakes: what a wrong decision costs by class, in any unit: costs by class name, or a CSV file with the columns
+            ``class`` and ``cost``. Images of costly classes come first in the queue; default: all cost the same.
         seed: from which every random choice follows.
         batch: how many images are taken at once.
         device: where to run.
@@ -101,11 +104,13 @@ def audit(
     if classifier.preprocess is None:
         raise CallError("This model was wrapped without preprocessing, so picture files cannot be given to it.")
     trusted = None if reference is None else reference_of(Path(reference), classifier)
+    costs = {} if stakes is None else stakes_of(stakes, classifier.classes)
     layers_of(chosen, classifier)  # a layer that is not there ends it before anything is written
     store = Store.create(Path(out), {"spec": classifier.spec, "digest": classifier.digest})
     ran = run(plan, classifier, items, store, progress)
-    verdict = verdict_of(plan, classifier, items, Ended(store, ran, trusted))
+    verdict = verdict_of(plan, classifier, items, Ended(store, ran, trusted, costs))
     more = [] if reference is None else ["--reference", str(reference)]
+    more += ["--stakes", str(stakes)] if isinstance(stakes, str | Path) else []
     more += [] if device is None else ["--device", str(device)]
     verdict["command"] = command or _command(plan, classifier, str(images), str(out), more)
     return _published(store, verdict, classifier, items)
