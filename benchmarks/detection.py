@@ -20,7 +20,7 @@ import tempfile
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ FACTORS = (0.01, 0.1, 1.0, 10.0)
 SPACES = ("logit", "log_odds", "joint")
 UNTRAINED = ("logits", "value", "weights")
 HELD_OUT = 60
+OTHER_SEED = 1000
 
 
 @dataclass(frozen=True)
@@ -130,8 +131,16 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def measured(recipes: Sequence[Recipe], families: Sequence[str], budget: Any) -> str:
-    """Both tables, in Markdown."""
+def reference_of(recipe: Recipe, subject: Subject, place: Path, budget: Any) -> Path:
+    """An audit of an honest network of the same kind from a seed that no subject has."""
+    other = replace(recipe, seed=recipe.seed + OTHER_SEED)
+    model = trained(placed(0).below(recipe.classes).part(0, -HELD_OUT), other)
+    fukusen.audit(model, subject.folder, place, budget=budget)
+    return place
+
+
+def measured(recipes: Sequence[Recipe], families: Sequence[str], budget: Any, *, beside: bool = False) -> str:
+    """Both tables, in Markdown; beside a reference where that is asked for."""
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
     clean: list[list[str]] = []
     with tempfile.TemporaryDirectory() as made:
@@ -141,10 +150,20 @@ def measured(recipes: Sequence[Recipe], families: Sequence[str], budget: Any) ->
             played = [spec_of(attack) for attack in scenarios(families)]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                done = fukusen.red_team(
-                    subject.model, subject.folder, place / f"red-{number}", scenarios=played, budget=budget
+                reference = (
+                    reference_of(recipes[number], subject, place / f"other-{number}", budget) if beside else None
                 )
-            own = fukusen.audit(subject.model, subject.folder, place / f"red-{number}" / "model", budget=budget)
+                done = fukusen.red_team(
+                    subject.model,
+                    subject.folder,
+                    place / f"red-{number}",
+                    scenarios=played,
+                    budget=budget,
+                    reference=reference,
+                )
+            own = fukusen.audit(
+                subject.model, subject.folder, place / f"red-{number}" / "model", budget=budget, reference=reference
+            )
             claims = ", ".join(sorted({one["check"] for one in own.findings})) or "none"
             count = own.verdict["images"]["audited"]
             clean.append([subject.name, own.status, f"{len(own.queue)} of {count}", claims])
@@ -153,9 +172,13 @@ def measured(recipes: Sequence[Recipe], families: Sequence[str], budget: Any) ->
                     tallies[entry["attack"], strength_of(entry)].add(entry)
     heads = ("attack", "set to", "played", "shown", "noticed of shown", "noticed", "by", "promise broken")
     rows = [tally.row(attack, strength) for (attack, strength), tally in tallies.items()]
+    said = ", each beside an audit of an honest model of its kind from another seed" if beside else ""
+    first = (
+        f"Measured at the budget {budget} on {len(recipes)} models{said}; shown: below {REDRAWN.value} in some score."
+    )
     return "\n\n".join(
         [
-            f"Measured at the budget {budget} on {len(recipes)} models; shown: below {REDRAWN.value} in some score.",
+            first,
             table(("clean model", "status", "images in the queue", "findings"), clean),
             table(heads, rows),
         ]
@@ -172,11 +195,14 @@ def main() -> None:
     parser.add_argument("--family", nargs="+", default=list(UNTRAINED))
     parser.add_argument("--budget", default="quick")
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument(
+        "--reference", action="store_true", help="beside an audit of the same kind of model from another seed"
+    )
     parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
     asked = parser.parse_args()
     each = product(asked.classes, asked.optimiser, asked.head, range(asked.seeds))
     recipes = [Recipe(seed, classes, asked.epochs, optimiser, head) for classes, optimiser, head, seed in each]
-    found = measured(recipes, asked.family, asked.budget)
+    found = measured(recipes, asked.family, asked.budget, beside=asked.reference)
     print(found)
     if asked.write:
         before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])

@@ -11,6 +11,7 @@ from fukusen.auditing.behaviour_suspicions import BEHAVIOUR_SUSPICIONS, behaviou
 from fukusen.auditing.bounds import Bound, bounds_for
 from fukusen.auditing.consensus import by_image, told
 from fukusen.auditing.engine import AGREEMENT, COMPARED_SCORES
+from fukusen.auditing.estranged import estranged_findings
 from fukusen.auditing.evidence import Evidence, Numbers, middle
 from fukusen.auditing.facts import ModelFacts
 from fukusen.auditing.map_suspicions import MAP_SUSPICIONS
@@ -123,6 +124,7 @@ def judge(plan: Plan, model: Classifier, found: Found) -> Judgement:
     """
     every, case, results = found.case, found.by_chance(plan), found.results
     findings = [one for draw in SUSPICIONS for one in draw(every if draw in _FROM_ONE_IMAGE else case)]
+    findings += [] if found.reference is None else estranged_findings(case, found.reference)
     of_images = [*image_findings(every), *behaviour_findings(every)]
     if found.reference is not None and found.reference.digest == found.facts.digest:
         of_images += unusual(case, found.reference, of_images)

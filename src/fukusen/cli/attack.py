@@ -50,6 +50,7 @@ def attack(
     classes: options.Classes = None,
     layer: options.Layers = None,
     head: options.HeadKind = None,
+    reference: options.Reference = None,
     seed: options.Seed = 0,
     export: Annotated[
         bool,
@@ -66,7 +67,9 @@ def attack(
     load = partial(options.loaded, model, weights, classes, layer, head, device, trust=trust)
     try:
         with results_kept_apart(), Told(quiet, "steps") as told:
-            done = _played(load, (images, out, scenario or None), (budget, sample, seed), told, export=export)
+            done = _played(
+                load, (images, out, scenario or None, reference), (budget, sample, seed), told, export=export
+            )
     except KeyboardInterrupt:
         complain("Stopped. The same command again goes on from there.")
         raise typer.Exit(130) from None
@@ -78,7 +81,7 @@ def attack(
 
 def _played(
     load: Callable[[], Classifier],
-    places: tuple[str, Path, list[str] | None],
+    places: tuple[str, Path, list[str] | None, Path | None],
     measure: tuple[str, int, int],
     told: Told,
     *,
@@ -87,10 +90,19 @@ def _played(
     import fukusen
     from fukusen.auditing import BUDGETS
 
-    (images, out, scenarios), (budget, sample, seed) = places, measure
+    (images, out, scenarios, reference), (budget, sample, seed) = places, measure
     chosen = cast("Budget", options.known("budget", budget, BUDGETS))
     return fukusen.red_team(
-        load(), images, out, scenarios=scenarios, budget=chosen, sample=sample, seed=seed, export=export, progress=told
+        load(),
+        images,
+        out,
+        scenarios=scenarios,
+        budget=chosen,
+        reference=reference,
+        sample=sample,
+        seed=seed,
+        export=export,
+        progress=told,
     )
 
 

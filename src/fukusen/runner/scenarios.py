@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from fukusen.attacks import Attack, export_twin, goal_of, verified
-from fukusen.auditing import Plan
+from fukusen.auditing import Plan, Reference
 from fukusen.auditing.bounds import REDRAWN
 from fukusen.auditing.redrawing import moved
 from fukusen.errors import CallError, DataError, ModelError
@@ -47,6 +47,7 @@ class Stage:
         write: writes an audit's report into its store.
         progress: called with (done, total, phase).
         export: whether each manipulated copy is written, too, as a file that names its manipulation.
+        reference: an earlier audit of a trusted model, beside which all audits are judged; or None.
     """
 
     plan: Plan
@@ -57,12 +58,13 @@ class Stage:
     write: Written
     progress: Progress
     export: bool = False
+    reference: Reference | None = None
 
     def audited(self, model: Classifier, place: str) -> tuple[Store, Verdict]:
         """The model's audit in a folder of its own, gone on with where it is there."""
         store = Store.create(self.folder / place, {"spec": model.spec, "digest": model.digest})
         ran = run(self.plan, model, self.items, store, self.progress)
-        verdict = verdict_of(self.plan, model, self.items, Ended(store, ran))
+        verdict = verdict_of(self.plan, model, self.items, Ended(store, ran, self.reference))
         verdict["command"] = None
         self.write(store, verdict)
         store.publish(verdict)
@@ -130,7 +132,9 @@ def _scenario(stage: Stage, attack: Attack, images: Tensor, own: tuple[Store, Ve
     place = place_of(attack)
     told = _told(attack)
     wanted = [stage.model.digest, str(spec_of(attack)), stage.plan.digest, [item.name for item in stage.items]]
-    key = digest_of([*wanted, "exported"] if stage.export else wanted)
+    wanted += ["exported"] if stage.export else []
+    wanted += [] if stage.reference is None else [stage.reference.folder, stage.reference.digest]
+    key = digest_of(wanted)
     kept = stage.folder / place / _ENTRY
     known = read_json(kept)
     if isinstance(known, dict) and known.get("key") == key and (stage.folder / place / "audit.json").is_file():

@@ -14,7 +14,7 @@ from fukusen.auditing import Budget, make_plan
 from fukusen.errors import DataError, StoreError, require
 from fukusen.models import Classifier
 from fukusen.records import Item, Spec, digest_of
-from fukusen.runner import Progress, items_of
+from fukusen.runner import Progress, items_of, reference_of
 from fukusen.runner.scenarios import OWN, TWINS, Stage, play
 from fukusen.store.files import write_json, write_text
 from fukusen.verbs.gathering import Gathered, Part, eyes_of
@@ -57,6 +57,7 @@ def red_team(
     *,
     scenarios: Sequence[str | Spec] | None = None,
     budget: Budget = "quick",
+    reference: str | Path | None = None,
     sample: int = 32,
     seed: int = 0,
     export: bool = False,
@@ -73,6 +74,7 @@ def red_team(
         out: the folder for the results; scenarios that are done there are not played again.
         scenarios: names or specs of attacks; default: all that need neither training nor a trigger.
         budget: of the audits: ``quick``, ``standard`` or ``deep``.
+        reference: the folder of an earlier audit of a trusted model, beside which the audits are judged.
         sample: the most images to use, at least 1; of more, a random sample that depends on the seed alone.
         seed: from which every random choice follows.
         export: also write each manipulated copy beside its audit, as ``manipulated.safetensors`` or
@@ -98,7 +100,8 @@ def red_team(
     told = progress or (lambda _done, _total, _phase: None)
     part = _read(classifier, items)
     good = [item for item in items if item.name not in part.failures]
-    stage = Stage(plan, classifier, good, part.failures, folder, write_report, told, export)
+    trusted = None if reference is None else reference_of(Path(reference), classifier)
+    stage = Stage(plan, classifier, good, part.failures, folder, write_report, told, export, trusted)
     result = play(stage, chosen, part.images[0])
     write_text(folder / PAGE, attack_page(folder, result))
     write_json(folder / RESULT, result)
