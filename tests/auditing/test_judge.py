@@ -48,6 +48,7 @@ def _clean() -> list[Measurement]:
         *_each("input_dependence", 0.7, method="hires_cam", score="logit"),
         *_each("class_specificity", -0.5, method="hires_cam", score="logit", against="random_class"),
         *_each("randomisation", 0.0, method="hires_cam", score="logit", against="last_layer"),
+        *_each("stability", 0.97, method="hires_cam", score="logit", against="flip"),
         *_each("faithfulness", 0.2, score="log_odds", against="deletion"),
         *_each("perturbation_awareness", 0.002, against="half"),
         Measurement("head_mean_row", 0.2, layer="3"),

@@ -24,7 +24,7 @@ from fukusen.scores import LogOdds
 from fukusen.tape import Tape
 
 ITEMS = tuple(f"{number}.png" for number in range(20))
-MAP_CHECKS = {"placement", "dominance", "input_dependence", "class_specificity", "randomisation"}
+MAP_CHECKS = {"placement", "dominance", "input_dependence", "class_specificity", "randomisation", "stability"}
 SCORES = ("logit", "log_odds")
 
 
@@ -127,28 +127,44 @@ def test_a_map_that_outlives_the_last_layer_is_said() -> None:
     assert _found(_each("randomisation", [0.5] * 8, "grad_cam", "logit", "last_layer")) == []
 
 
-@pytest.fixture(scope="module")
-def digits() -> tuple[Classifier, torch.Tensor]:
-    """A network that has learnt five digits at random places on a larger canvas, and twelve images of them."""
-    data = pytest.importorskip("sklearn.datasets").load_digits(n_class=5)
-    chance = torch.Generator().manual_seed(0)
-    small = torch.tensor(data.images, dtype=torch.float32) / 16
-    images, labels = torch.zeros(len(small), 1, 20, 20), torch.tensor(data.target)
-    for number, (top, left) in enumerate(torch.randint(0, 13, (len(small), 2), generator=chance).tolist()):
-        images[number, 0, top : top + 8, left : left + 8] = small[number]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        layers: list[nn.Module] = []
-        for below, above, stride in ((1, 16, 2), (16, 32, 1)):
-            layers += [nn.Conv2d(below, above, 3, stride, padding=1), nn.BatchNorm2d(above), nn.ReLU()]
-        net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5))
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-2)
-    for _ in range(12):
-        for which in torch.randperm(len(images) - 12, generator=chance).split(64):
-            optimiser.zero_grad()
-            nn.functional.cross_entropy(net(images[which]), labels[which]).backward()
-            optimiser.step()
-    return wrap(net.eval(), input_size=(1, 20, 20), head="softmax", layer="5"), images[-12:]
+def test_a_map_that_does_not_go_with_the_picture_is_said_against_the_other_score() -> None:
+    """Of the changes, that which it stands least."""
+    planted = _each("stability", [0.3] * 8, "layer_cam", "logit", "noise")
+    planted += _each("stability", [0.02] * 6, "layer_cam", "logit", "flip")
+    honest = [
+        one for change in ("noise", "flip") for one in _each("stability", [0.97] * 8, "layer_cam", "log_odds", change)
+    ]
+    (finding,) = _found([*planted, *honest])
+    assert finding.claim == (
+        "The layer_cam heatmaps of the logit do not follow the picture when it is flipped left to right, though the "
+        "prediction stays: where 1 is the same heatmap, their cosine is 0.02 on the typical image and below 0.50 on 6 "
+        "of 6. Those of the log-odds stay (0.97)."
+    )
+    assert finding.evidence["row"] == (
+        "its heatmaps do not follow the picture when it is flipped left to right (6 of 6 images)"
+    )
+    (finding,) = _found([*planted[:8], *honest])
+    assert finding.claim.startswith(
+        "The layer_cam heatmaps of the logit change when faint noise is added to the picture, though the prediction "
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "other", "method"),
+    [
+        ([0.02] * 8, 0.79, "layer_cam"),
+        ([0.02] * 3, 0.97, "layer_cam"),
+        ([0.02] * 5 + [0.6] * 3, 0.97, "layer_cam"),
+        ([0.02] * 8, 0.97, "grad_cam"),
+        ([0.02] * 8, 0.97, "layer_cam@features"),
+    ],
+    ids=["in both scores", "too few images", "on too few of the images", "where channels cancel", "another layer"],
+)
+def test_a_map_that_honest_networks_may_have_is_none(values: list[float], other: float, method: str) -> None:
+    """A network that looks at one side of the canvas has maps that stay there, in both scores."""
+    planted = _each("stability", values, method, "logit", "flip")
+    assert _found([*planted, *_each("stability", [other] * 8, method, "log_odds", "flip")]) == []
+    assert _found(planted) == []
 
 
 def _audited(model: Classifier, images: torch.Tensor) -> list[Finding]:

@@ -149,6 +149,26 @@ _OF_MAPS = (
         "numbers added to all logits and gradients that lie reach 0.99; copies with all layers random are measured and "
         "no finding",
     ),
+    Bound(
+        "stability_changed",
+        0.5,
+        "cosine with the heatmap of a picture that looks the same, for LayerCAM, the gradient and input x gradient; "
+        "medians of honest networks, trained or not, lie above 0.67 for a flip and above 0.86 for noise, JPEG and a "
+        "pixel's shift, and a corner shift leaves 0 to 0.47 of a flip. Of Grad-CAM and HiResCAM, in which channels "
+        "cancel, untrained networks have less than 0.1 for a flip: there it is measured and no finding",
+    ),
+    Bound(
+        "stability_other",
+        0.8,
+        "median of the method's heatmaps in the other score; a network that looks at one place of the canvas alone "
+        "has heatmaps that do not flip with the picture, but in both scores",
+    ),
+    Bound(
+        "stability_images",
+        0.7,
+        "share of the images, at least four on which the prediction stays, whose heatmaps fall below "
+        "stability_changed; of honest networks, at most one in four does",
+    ),
 )
 
 

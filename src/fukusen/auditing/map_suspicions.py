@@ -11,10 +11,19 @@ from fukusen.checks.dependence import RANDOM, RUNNER_UP
 from fukusen.checks.heat import GRID, TOLD
 from fukusen.checks.placement import BORDER, REGIONS
 from fukusen.checks.randomisation import LAST
+from fukusen.checks.stability import FLIP, JPEG, NOISE, SHIFT
 from fukusen.methods import methods
 from fukusen.records import Finding
 
 FEWEST = 4
+_STEADY = ("layer_cam", "gradient", "input_x_gradient")
+"""Methods in which channels do not cancel: what is left of the others' may turn over in honest networks."""
+_CHANGED = {
+    NOISE: "change when faint noise is added to the picture",
+    JPEG: "change when the picture is saved as a JPEG",
+    SHIFT: "change when the picture moves by one pixel",
+    FLIP: "do not follow the picture when it is flipped left to right",
+}
 _OTHER = {TOLD[0]: TOLD[1], TOLD[1]: TOLD[0]}
 
 
@@ -176,10 +185,36 @@ def learning_findings(case: Case) -> Iterator[Finding]:
         yield told.finding(claim, row, {"images": alike, "measured_on": len(numbers)})
 
 
+def stability_findings(case: Case) -> Iterator[Finding]:
+    """Heatmaps that change though the picture looks the same and the prediction stays, in one score alone."""
+    bound, other_bound, share = (case.bounds[f"stability_{kind}"].value for kind in ("changed", "other", "images"))
+    groups = case.evidence.by("stability", "method", "score", "against")
+    found: dict[tuple[str, str], Finding] = {}
+    for (method, score, against), numbers in sorted(groups.items(), key=lambda group: middle(group[1]) or 0.0):
+        typical, other = middle(numbers), middle(groups.get((method, _OTHER.get(score, ""), against), {}))
+        below = sum(value < bound for value in numbers.values())
+        if typical is None or other is None or method not in _STEADY or other < other_bound:
+            continue
+        if len(numbers) < FEWEST or below < share * len(numbers):
+            continue
+        claim = (
+            f"The {method} heatmaps of the {_of(score)} {_CHANGED[against]}, though the prediction stays: where 1 is "
+            f"the same heatmap, their cosine is {typical:.2f} on the typical image and below {bound:.2f} on {below} of "
+            f"{len(numbers)}. Those of the {_of(_OTHER[score])} stay ({other:.2f})."
+        )
+        row = f"its heatmaps {_CHANGED[against]} ({below} of {len(numbers)} images)"
+        told = _Told("stability", method, score, typical, bound)
+        facts = {"images": below, "measured_on": len(numbers), "other": other}
+        # One sentence for a row, about the change that it stands least.
+        found.setdefault((method, score), told.finding(claim, row, facts))
+    yield from found.values()
+
+
 MAP_SUSPICIONS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     place_findings,
     flatness_findings,
     constancy_findings,
     class_findings,
     learning_findings,
+    stability_findings,
 )

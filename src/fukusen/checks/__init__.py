@@ -11,6 +11,7 @@ from fukusen.checks.placement import Placement, mass_inside, points_inside
 from fukusen.checks.randomisation import Randomisation
 from fukusen.checks.shift import HeadMeanRow, ShiftShare
 from fukusen.checks.spread import Dominance
+from fukusen.checks.stability import Stability
 from fukusen.checks.truth import GradientTruth
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "ScoreDisagreement",
     "ShiftShare",
     "Sight",
+    "Stability",
     "TrackContradiction",
     "checks",
     "mass_inside",
