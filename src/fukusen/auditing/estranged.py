@@ -12,6 +12,7 @@ from fukusen.auditing.engine import AGREEMENT
 from fukusen.auditing.evidence import Evidence, Numbers, middle
 from fukusen.auditing.reference import FEWEST, Reference
 from fukusen.auditing.suspicions import Case
+from fukusen.methods import methods
 from fukusen.records import Finding
 
 FEWEST_PAIRS = 10
@@ -34,7 +35,8 @@ def estranged_findings(case: Case, reference: Reference) -> Iterator[Finding]:
 
     A pair counts where its rank correlation on the typical image is below that of nineteen in twenty of the reference's
     images. Retraining moves few pairs so far; training that bends one method's heatmaps moves that method away from
-    all the others, in whichever score it was bent.
+    all the others, in whichever score it was bent. Only methods without passes of their own count: every image has
+    their maps, and nothing in them is drawn by chance, as in SmoothGrad's, which honest seeds move most.
 
     Args:
         case: the audit's numbers, and the bound on the share of pairs.
@@ -63,12 +65,16 @@ def estranged_findings(case: Case, reference: Reference) -> Iterator[Finding]:
 
 
 def _pairs(evidence: Evidence) -> dict[Pair, Numbers]:
-    """The agreement of every two rows, image by image; of enough images."""
-    found = {
+    """The agreement of every two rows of single-pass methods, image by image; of enough images."""
+    return {
         (f"{method}/{score}", against): numbers
         for (method, score, against), numbers in evidence.by(AGREEMENT, "method", "score", "against").items()
+        if len(numbers) >= FEWEST and _is_single(method) and _is_single(against.rpartition("/")[0])
     }
-    return {pair: numbers for pair, numbers in found.items() if len(numbers) >= FEWEST}
+
+
+def _is_single(method: str) -> bool:
+    return methods.get(method.partition("@")[0]).single_pass
 
 
 def _apart(pair: Pair, ours: Numbers, theirs: Numbers) -> _Apart | None:
