@@ -2,14 +2,15 @@
 
 Digit networks are trained with 2, 3, 5 and 10 classes, from several seeds, with Adam and SGD, for softmax and for
 independent labels. Each is audited as it is, and then each attack is played on a copy at several strengths, and the
-copy is audited in the same way. Written as tables, between the two marks of docs/explanation/detection.md where
-``--write`` is given:
+copy is audited in the same way. Written as tables, between the two marks of docs/explanation/detection.md that
+``--write`` names:
 
 - ``clean``: the audits of the models as they are: their status, and the share of images in the queue;
 - ``attacks``: how often an attack showed, which means that a heatmap's median likeness to the one before fell below the
   bound for "redrawn"; how often the audit noticed it, of those and of all; and by which checks.
 
-    python benchmarks/detection.py --classes 2 10 --seeds 1 --optimiser adam --write
+    python benchmarks/detection.py --classes 2 10 --seeds 1 --optimiser adam --write untrained
+    python benchmarks/detection.py --classes 2 10 --seeds 5 --family training --reference --write trained
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from fukusen.records import Spec
 from fukusen.registry import spec_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "detection.md"
-MARKS = "<!-- measured -->", "<!-- end of what was measured -->"
+MARKS = "<!-- measured: {} -->", "<!-- end of {} -->"
 FACTORS = (0.01, 0.1, 1.0, 10.0)
 SPACES = ("logit", "log_odds", "joint")
 UNTRAINED = ("logits", "value", "weights")
@@ -198,17 +199,18 @@ def main() -> None:
     parser.add_argument(
         "--reference", action="store_true", help="beside an audit of the same kind of model from another seed"
     )
-    parser.add_argument("--write", action="store_true", help=f"into {PAGE.name}")
+    parser.add_argument("--write", choices=("untrained", "trained"), help=f"between which marks of {PAGE.name}")
     asked = parser.parse_args()
     each = product(asked.classes, asked.optimiser, asked.head, range(asked.seeds))
     recipes = [Recipe(seed, classes, asked.epochs, optimiser, head) for classes, optimiser, head, seed in each]
     found = measured(recipes, asked.family, asked.budget, beside=asked.reference)
     print(found)
     if asked.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
-        after = rest.partition(MARKS[1])[2]
+        begin, end = (mark.format(asked.write) for mark in MARKS)
+        before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+        after = rest.partition(end)[2]
         command = f"python {' '.join(['benchmarks/detection.py', *sys.argv[1:]])}"
-        text = f"{before}{MARKS[0]}\n\n`{command}`\n\n{found}\n\n{MARKS[1]}{after}"
+        text = f"{before}{begin}\n\n`{command}`\n\n{found}\n\n{end}{after}"
         PAGE.write_text(text, encoding="utf-8")
 
 
