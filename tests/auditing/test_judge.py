@@ -11,6 +11,7 @@ from fukusen.auditing import Found, Judgement, facts_of, judge, make_plan
 from fukusen.auditing.bounds import bounds_for
 from fukusen.checks.added import OTHERWISE
 from fukusen.checks.dependence import TOO_FEW
+from fukusen.checks.graph import KINDS
 from fukusen.models import Classifier, wrap
 from fukusen.records import Item, ItemResult, Measurement, Undefined
 
@@ -52,6 +53,7 @@ def _clean() -> list[Measurement]:
         *_each("faithfulness", 0.2, score="log_odds", against="deletion"),
         *_each("perturbation_awareness", 0.002, against="half"),
         Measurement("head_mean_row", 0.2, layer="3"),
+        *(Measurement("graph_scan", 0.0, against=kind) for kind in KINDS),
     ]
 
 
@@ -218,6 +220,17 @@ def test_what_stands_beside_the_last_layer_is_a_lie_however_faint(model: Classif
         ("hires_cam", "logit"),
         ("occlusion", "logit"),
     }
+
+
+def test_a_construction_asks_for_attention_and_bends_no_row(model: Classifier) -> None:
+    """It is a reason to look; whether maps are bent, other checks say."""
+    planted = Measurement("graph_scan", 2.0, against="stop_gradient", layer="head.drop")
+    found = _judged(model, [*_clean(), planted])
+    (finding,) = found.findings
+    assert found.status == "attention"
+    assert (finding.check, finding.severity, finding.evidence["layer"]) == ("graph_scan", "medium", "head.drop")
+    assert {row["status"] for row in found.checks if row["check"] == "graph_scan"} == {"exceeded"}
+    assert set(_verdicts(found).values()) == {"exposed", "sound"}
 
 
 def test_a_network_that_a_check_does_not_fit_can_pass(model: Classifier) -> None:

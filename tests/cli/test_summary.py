@@ -73,7 +73,7 @@ def test_it_says_how_closely_the_images_were_looked_at(shown: Shown) -> None:
     looked = {**CLEAN["looked_at"], "drawn": 32, "followed": 5, "brief": 1963}
     lines = shown(looked_at=looked, environment={"computed": 0, "kept": 2000, "forwards": 0})
     assert lines["closely"] == "32 drawn by chance and 5 that stood out; the other 1,963 briefly"
-    assert "cost" not in lines
+    assert lines["cost"] == "none in this run: every image had been looked at before"
     assert shown(looked_at={**looked, "followed": 0})["closely"] == "32 drawn by chance; the other 1,963 briefly"
 
 

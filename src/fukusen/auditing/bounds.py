@@ -34,6 +34,12 @@ _ALWAYS = (
         "to every logit shows in a heatmap from about 0.1 on",
     ),
     Bound(
+        "graph_scan",
+        0.0,
+        "constructions of one kind in one module; ordinary networks of torchvision, timm and transformers have none, "
+        "those whose numbers are rounded on purpose do",
+    ),
+    Bound(
         "score_disagreement",
         0.6,
         "median likeness over the images; honest ImageNet networks lie near 0.9, ten-class ones near 0.95",

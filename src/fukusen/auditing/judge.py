@@ -14,6 +14,7 @@ from fukusen.auditing.engine import AGREEMENT, COMPARED_SCORES
 from fukusen.auditing.estranged import estranged_findings
 from fukusen.auditing.evidence import Evidence, Numbers, middle
 from fukusen.auditing.facts import ModelFacts
+from fukusen.auditing.graph_suspicions import GRAPH_SUSPICIONS
 from fukusen.auditing.map_suspicions import MAP_SUSPICIONS
 from fukusen.auditing.plan import Plan
 from fukusen.auditing.reference import Reference
@@ -35,7 +36,7 @@ LOOKED_AT: dict[str, dict[str, str | None]] = {
     "faithfulness": {"against": DELETION, "method": None},
 }
 
-SUSPICIONS = (*MODEL_SUSPICIONS, *MAP_SUSPICIONS, *BEHAVIOUR_SUSPICIONS)
+SUSPICIONS = (*MODEL_SUSPICIONS, *GRAPH_SUSPICIONS, *MAP_SUSPICIONS, *BEHAVIOUR_SUSPICIONS)
 _FROM_ONE_IMAGE = (added_findings, truth_findings)
 
 

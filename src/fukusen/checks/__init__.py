@@ -6,6 +6,7 @@ from fukusen.checks.check import Check, Sight, checks
 from fukusen.checks.contradiction import ScoreDisagreement, TrackContradiction
 from fukusen.checks.dependence import ClassSpecificity, InputDependence
 from fukusen.checks.faithfulness import Faithfulness
+from fukusen.checks.graph import GraphScan
 from fukusen.checks.layers import LayerConsistency
 from fukusen.checks.placement import Placement, mass_inside, points_inside
 from fukusen.checks.randomisation import Randomisation
@@ -21,6 +22,7 @@ __all__ = [
     "Dominance",
     "Faithfulness",
     "GradientTruth",
+    "GraphScan",
     "HeadMeanRow",
     "InputDependence",
     "LayerConsistency",

@@ -68,9 +68,11 @@ def _looked(verdict: Verdict) -> Iterator[tuple[str, str]]:
     if looked["brief"] and looked["drawn"]:
         followed = f" and {looked['followed']:,} that stood out" if looked["followed"] else ""
         yield "closely", f"{looked['drawn']:,} drawn by chance{followed}; the other {looked['brief']:,} briefly"
-    if spent["computed"]:
-        each = spent["forwards"] / spent["computed"]
-        yield "cost", f"{each:,.1f} forward passes an image ({spent['forwards']:,} for {spent['computed']:,})"
+    if not spent["computed"]:
+        yield "cost", "none in this run: every image had been looked at before"
+        return
+    each = spent["forwards"] / spent["computed"]
+    yield "cost", f"{each:,.1f} forward passes an image ({spent['forwards']:,} for {spent['computed']:,})"
 
 
 def _queue(queue: Verdict) -> str:

@@ -154,7 +154,11 @@ def _content(cell: CellType) -> Any:
 
 def passing(hook: Any) -> bool:
     """Whether a hook is our own, there for one pass of another thread."""
-    return getattr(hook, "__module__", "") in ("fukusen.models.classifier", "fukusen.models.looking")
+    return getattr(hook, "__module__", "") in (
+        "fukusen.models.classifier",
+        "fukusen.models.looking",
+        "fukusen.models.tracing",
+    )
 
 
 def _probe_picture() -> Image.Image:
