@@ -9,6 +9,7 @@ from fukusen.arrays import Batch
 from fukusen.methods import methods
 from fukusen.models import Classifier, wrap
 from fukusen.models.counting import forwards_counted
+from fukusen.records import Spec
 from fukusen.scores import scores
 from fukusen.tape import Tape
 
@@ -21,11 +22,11 @@ def _model() -> Classifier:
     return wrap(net.eval(), input_size=(3, 12, 12), head="softmax")
 
 
-def _cost(name: str, asked: int) -> int:
+def _cost(spec: str | Spec, asked: int) -> int:
     model = _model()
     batch = Batch(tuple("abcde"), torch.rand(5, 3, 12, 12))
     with forwards_counted() as count:
-        methods.build(name).maps(Tape(model, batch), ALL[:asked])
+        methods.build(spec).maps(Tape(model, batch), ALL[:asked])
     return count.images
 
 
@@ -35,8 +36,17 @@ def test_a_tape_is_one_pass_whatever_is_asked_of_it() -> None:
 
 def test_five_scores_cost_no_more_forward_passes_than_one() -> None:
     """Of every method that hides, masks or walks a path."""
-    for name in ("occlusion", "sliding_occlusion", "rise", "score_cam", "ablation_cam", "lime", "integrated_gradients"):
-        assert _cost(name, 1) == _cost(name, 5) > 5, name
+    for spec in (
+        Spec.of("occlusion", grid=3),
+        Spec.of("sliding_occlusion", size=4, stride=4),
+        Spec.of("rise", masks=8),
+        Spec.of("score_cam"),
+        Spec.of("ablation_cam"),
+        Spec.of("lime", samples=8, segments=4),
+        Spec.of("kernel_shap", samples=8, segments=4),
+        Spec.of("integrated_gradients", steps=4),
+    ):
+        assert _cost(spec, 1) == _cost(spec, 5) > 5, spec
 
 
 def test_rows_that_an_edit_makes_are_counted() -> None:

@@ -53,7 +53,7 @@ class Looked:
 def by_image(
     evidence: Evidence, probabilities: Mapping[str, float | None], cells: Mapping[str, tuple[int, int] | None]
 ) -> dict[str, Looked]:
-    """Every image that has a probability, as the panel shows it.
+    """The images asked about, as the panel shows them.
 
     Args:
         evidence: of the audit.
