@@ -10,6 +10,7 @@ copy is audited in the same way. Written as tables, between the two marks of doc
   bound for "redrawn"; how often the audit noticed it, of those and of all; and by which checks.
 
     python benchmarks/detection.py --classes 2 10 --seeds 1 --optimiser adam --write untrained
+    python benchmarks/detection.py --classes 2 10 --optimiser adam sgd --family weights --reference --write weights
     python benchmarks/detection.py --classes 2 10 --seeds 5 --family training --reference --write trained
 """
 
@@ -42,6 +43,7 @@ MARKS = "<!-- measured: {} -->", "<!-- end of {} -->"
 FACTORS = (0.01, 0.1, 1.0, 10.0)
 SPACES = ("logit", "log_odds", "joint")
 UNTRAINED = ("logits", "value", "weights")
+TABLES = ("untrained", "weights", "trained")
 HELD_OUT = 60
 OTHER_SEED = 1000
 
@@ -106,10 +108,10 @@ def scenarios(families: Sequence[str]) -> list[Attack]:
         if hasattr(attack, "stamped"):
             continue  # it sleeps until its sticker is in the picture, and there is none
         fields = vars(attack)
-        if "strength" in fields:
-            found += [attacks.build(Spec.of(name, strength=factor * fields["strength"])) for factor in FACTORS]
-        elif "space" in fields:
+        if "space" in fields:
             found += [attacks.build(Spec.of(name, space=space)) for space in SPACES]
+        elif "strength" in fields:
+            found += [attacks.build(Spec.of(name, strength=factor * fields["strength"])) for factor in FACTORS]
         else:
             found.append(attack)
     return found
@@ -118,12 +120,9 @@ def scenarios(families: Sequence[str]) -> list[Attack]:
 def strength_of(entry: dict[str, Any]) -> str:
     """What is set about an attack, in words."""
     known = {**vars(attacks.build(entry["attack"])), **entry["parameters"]}
-    told = [
-        f"{name} {known[name]:g}" if name == "strength" else str(known[name])
-        for name in ("strength", "space")
-        if name in known
-    ]
-    return ", ".join(told)
+    if "space" in known:
+        return str(known["space"])
+    return f"strength {known['strength']:g}" if "strength" in known else ""
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -199,7 +198,7 @@ def main() -> None:
     parser.add_argument(
         "--reference", action="store_true", help="beside an audit of the same kind of model from another seed"
     )
-    parser.add_argument("--write", choices=("untrained", "trained"), help=f"between which marks of {PAGE.name}")
+    parser.add_argument("--write", choices=TABLES, help=f"between which marks of {PAGE.name}")
     asked = parser.parse_args()
     each = product(asked.classes, asked.optimiser, asked.head, range(asked.seeds))
     recipes = [Recipe(seed, classes, asked.epochs, optimiser, head) for classes, optimiser, head, seed in each]

@@ -22,11 +22,17 @@ class Evidence:
         self._by_check: dict[str, list[Measurement]] = defaultdict(list)
         for measurement in measurements:
             self._by_check[measurement.check].append(measurement)
+        self._indexed: dict[tuple[str, ...], dict[tuple[str | None, ...], list[Measurement]]] = {}
 
     def of(self, check: str, **about: str | None) -> list[Measurement]:
         """The measurements of a check whose fields are as given."""
-        wanted = about.items()
-        return [one for one in self._by_check[check] if all(getattr(one, name) == value for name, value in wanted)]
+        fields = tuple(sorted(about))
+        index = self._indexed.get((check, *fields))
+        if index is None:
+            index = self._indexed[check, *fields] = defaultdict(list)
+            for one in self._by_check[check]:
+                index[tuple(getattr(one, field) for field in fields)].append(one)
+        return list(index.get(tuple(about[field] for field in fields), ()))
 
     def numbers(self, check: str, **about: str | None) -> Numbers:
         """The numbers of such measurements, by item ("" for the model)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeVar, get_args
 
 from fukusen.checks import Check, checks
@@ -97,11 +98,20 @@ class Plan:
 
     def is_brief(self, one: Measurement) -> bool:
         """Whether an image has such a measurement even where no method or check with passes of its own is run on it."""
-        known = checks.get(one.check) if one.check in checks.names() else None
-        if known is not None and (is_costly(known) or needs_full(known)):
+        known_checks, known_methods = self._of_full
+        if one.check in known_checks or one.method in known_methods:
             return False
-        passing = {made.name for made in (methods.build(spec) for spec in self.methods) if not made.single_pass}
-        return not {one.method, (one.against or "").rpartition("/")[0]} & passing
+        return one.against is None or one.against.rpartition("/")[0] not in known_methods
+
+    @cached_property
+    def _of_full(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The checks and the methods that say something only of images that are looked at in full."""
+        kinds = {name: checks.get(name) for name in checks.names()}
+        made = [methods.build(spec) for spec in self.methods]
+        return (
+            frozenset(name for name, kind in kinds.items() if is_costly(kind) or needs_full(kind)),
+            frozenset(method.name for method in made if not method.single_pass),
+        )
 
     def build_scores(self) -> tuple[Score, ...]:
         """The scores themselves."""

@@ -177,7 +177,7 @@ MODEL_SUSPICIONS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
 
 
 def _peak(case: Case, item: str, method: str, score: str) -> str | None:
-    cell = case.evidence.numbers(PEAK, method=method, score=score).get(item)
+    cell = case.evidence.numbers(PEAK, item=item, method=method, score=score).get(item)
     return None if cell is None else place_of(cell)
 
 
