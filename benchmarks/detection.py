@@ -10,7 +10,7 @@ copy is audited in the same way. Written as tables, between the two marks of doc
   bound for "redrawn"; how often the audit noticed it, of those and of all; and by which checks.
 
     python benchmarks/detection.py --classes 2 10 --seeds 1 --optimiser adam --write untrained
-    python benchmarks/detection.py --classes 2 10 --optimiser adam sgd --family weights --reference --write weights
+    python benchmarks/detection.py --classes 2 10 --attack row_shift cancelling_pair --reference --write weights
     python benchmarks/detection.py --classes 2 10 --seeds 5 --family training --reference --write trained
 """
 
@@ -98,12 +98,15 @@ def subjects(recipes: Sequence[Recipe], place: Path) -> Iterator[Subject]:
         yield Subject(f"{recipe.name} (accuracy {accuracy(model, rest):.2f})", model, folder)
 
 
-def scenarios(families: Sequence[str]) -> list[Attack]:
-    """Every attack of these families; weaker and stronger where it has a strength, in each score where it trains."""
+def scenarios(families: Sequence[str], named: Sequence[str]) -> list[Attack]:
+    """The attacks of these families, or those that are named.
+
+    Each is weaker and stronger where it has a strength, and in each score where it trains.
+    """
     found: list[Attack] = []
-    for name in attacks.names():
+    for name in named or attacks.names():
         attack = attacks.build(name)
-        if attack.family not in families:
+        if attack.family not in families and not named:
             continue
         if hasattr(attack, "stamped"):
             continue  # it sleeps until its sticker is in the picture, and there is none
@@ -139,7 +142,7 @@ def reference_of(recipe: Recipe, subject: Subject, place: Path, budget: Any) -> 
     return place
 
 
-def measured(recipes: Sequence[Recipe], families: Sequence[str], budget: Any, *, beside: bool = False) -> str:
+def measured(recipes: Sequence[Recipe], wanted: Sequence[Attack], budget: Any, *, beside: bool = False) -> str:
     """Both tables, in Markdown; beside a reference where that is asked for."""
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
     clean: list[list[str]] = []
@@ -147,7 +150,7 @@ def measured(recipes: Sequence[Recipe], families: Sequence[str], budget: Any, *,
         place = Path(made)
         for number, subject in enumerate(subjects(recipes, place)):
             print(f"{number + 1} of {len(recipes)}: {subject.name}", file=sys.stderr, flush=True)
-            played = [spec_of(attack) for attack in scenarios(families)]
+            played = [spec_of(attack) for attack in wanted]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 reference = (
@@ -193,6 +196,7 @@ def main() -> None:
     parser.add_argument("--optimiser", nargs="+", choices=("adam", "sgd"), default=["adam"])
     parser.add_argument("--head", nargs="+", choices=("softmax", "sigmoid"), default=["softmax"])
     parser.add_argument("--family", nargs="+", default=list(UNTRAINED))
+    parser.add_argument("--attack", nargs="+", default=[], help="these alone, whatever their families")
     parser.add_argument("--budget", default="quick")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument(
@@ -202,7 +206,7 @@ def main() -> None:
     asked = parser.parse_args()
     each = product(asked.classes, asked.optimiser, asked.head, range(asked.seeds))
     recipes = [Recipe(seed, classes, asked.epochs, optimiser, head) for classes, optimiser, head, seed in each]
-    found = measured(recipes, asked.family, asked.budget, beside=asked.reference)
+    found = measured(recipes, scenarios(asked.family, asked.attack), asked.budget, beside=asked.reference)
     print(found)
     if asked.write:
         begin, end = (mark.format(asked.write) for mark in MARKS)
