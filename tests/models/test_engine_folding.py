@@ -92,7 +92,7 @@ def test_folding_is_exact(eps: float, bias: bool, groups: int) -> None:
     """To the rounding of float64, the norm's epsilon included, at the output, at the norm and at the input."""
     net, images = _built(_Net(nn.Conv2d(4, 6, 3, bias=bias, groups=groups), norm=_norm(6, eps)))
     twin, found = _folded(net, images)
-    assert found == Folded(frozenset({"convolution", "between"}), 1, 6 * 7 * 7)
+    assert found == Folded(frozenset({"convolution", "between"}), 1, 6 * 7 * 7 + 3)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in twin.modules())
     for after, before in zip(_outputs(twin, images, "norm"), _outputs(net, images, "norm"), strict=True):
         torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-12)
@@ -166,3 +166,71 @@ def test_a_layer_that_is_asked_for_is_left_alone(kept: str) -> None:
     assert found.folded == 0
     assert torch.equal(_outputs(twin, images, kept)[1], _outputs(net, images, kept)[1])
     assert _folded(net, images, ("norm",))[1].folded == 1
+
+
+class _SameAsTensorFlow(nn.Conv2d):
+    """Adds its margin itself, by a module of its own."""
+
+    def __init__(self, margin: tuple[int, int, int, int]) -> None:
+        super().__init__(4, 6, 3)
+        self.static_padding = nn.ZeroPad2d(margin)
+
+    def forward(self, images: Tensor) -> Tensor:
+        whole = self.static_padding(images)
+        return nn.functional.conv2d(whole, self.weight, self.bias, self.stride, self.padding)
+
+
+def _before(margin: tuple[int, int, int, int]) -> nn.Module:
+    return nn.Sequential(nn.ZeroPad2d(margin), nn.Conv2d(4, 6, 3))
+
+
+@pytest.mark.parametrize("kind", [_before, _SameAsTensorFlow])
+@pytest.mark.parametrize("margin", [(1, 1, 1, 1), (2, 2, 1, 1), (0, 0, 1, 1)])
+def test_a_margin_is_left_to_its_convolution(
+    kind: Callable[[tuple[int, int, int, int]], nn.Module], margin: tuple[int, int, int, int]
+) -> None:
+    """And the norm behind is folded as well."""
+    net, images = _built(_Net(kind(margin)))
+    twin, found = _folded(net, images)
+    assert found.folded == 1
+    assert not any(isinstance(module, nn.ZeroPad2d) for module in twin.modules())
+    assert any("static_padding" in name or name == "convolution.0" for name in found.changed)
+    for after, before in zip(_outputs(twin, images, "norm"), _outputs(net, images, "norm"), strict=True):
+        torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-12)
+
+
+class _Framed(_Net):
+    """What is framed goes elsewhere, too."""
+
+    def __init__(self) -> None:
+        super().__init__(_before((1, 1, 1, 1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        whole = self.convolution[0](images)
+        return self.rest(self.norm(self.convolution[1](whole)) + whole.mean())
+
+
+@pytest.mark.parametrize(
+    ("net", "kept"),
+    [
+        (lambda: _Net(_before((0, 1, 0, 1))), ()),
+        (lambda: _Net(_SameAsTensorFlow((0, 1, 0, 1))), ()),
+        (lambda: _Net(_before((1, 1, 1, 1))), ("convolution.0",)),
+        (_Framed, ()),
+        (lambda: _Net(nn.Sequential(nn.ZeroPad2d(1), nn.Conv2d(4, 6, 3, padding=1))), ()),
+        (lambda: _Net(nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(3, 1), nn.Conv2d(4, 6, 3))), ()),
+    ],
+)
+def test_other_margins_stay(net: Callable[[], nn.Module], kept: tuple[str, ...]) -> None:
+    """Uneven ones, one that a map is read at, one that goes elsewhere as well, and one that something else is given."""
+    given, images = _built(net())
+    twin, _ = _folded(given, images, kept)
+    assert any(isinstance(module, nn.ZeroPad2d) for module in twin.modules())
+    torch.testing.assert_close(twin(images), given(images), rtol=1e-10, atol=1e-12)
+
+
+def test_a_margin_that_somebody_listens_to_stays() -> None:
+    given, images = _built(_Net(_before((1, 1, 1, 1))))
+    given.convolution[0].register_forward_hook(lambda *_seen: None)  # type: ignore[index, union-attr]
+    twin, _ = _folded(given, images)
+    assert isinstance(twin.convolution[0], nn.ZeroPad2d)  # type: ignore[index]

@@ -88,10 +88,9 @@ class GradCamPlusPlus(Cam):
 
     def weigh(self, activations: Activations, gradients: Gradients) -> Maps:
         """sum_k (sum_ij alpha_kij relu(g_kij)) A_k."""
-        below = 2 + activations.sum(dim=(2, 3), keepdim=True) * gradients
-        usable = (gradients > 0) & (below != 0)
-        alpha = torch.where(usable, 1 / torch.where(usable, below, torch.ones_like(below)), torch.zeros_like(below))
-        weights = (alpha * gradients.clamp_min(0)).sum(dim=(2, 3))
+        positive = gradients.clamp_min(0)
+        below = (positive * activations.sum(dim=(2, 3), keepdim=True)).add_(2)
+        weights = torch.where(below == 0, 0.0, positive.div_(below)).sum(dim=(2, 3))
         return torch.einsum("bchw,bc->bhw", activations, weights)
 
 

@@ -1,11 +1,11 @@
-"""Batch norms moved into the convolutions that feed them, found by looking at a forward pass."""
+"""Batch norms and margins moved into the convolutions beside them, found by looking at a forward pass."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -62,7 +62,7 @@ class _Uses(TorchFunctionMode):
 
 @dataclass(frozen=True, eq=False)
 class _Call:
-    """One call of a convolution or a batch norm: what it was given and what it made."""
+    """One call of a convolution, a batch norm or a margin: what it was given and what it made."""
 
     name: str
     given: Tensor
@@ -76,6 +76,7 @@ class _Watch:
 
     convolutions: dict[int, _Call] = field(default_factory=dict)
     norms: list[_Call] = field(default_factory=list)
+    margins: list[_Call] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)
     names: dict[int, set[str]] = field(default_factory=dict)
     kept: list[Any] = field(default_factory=list)
@@ -95,9 +96,12 @@ class _Watch:
             self.work += output.numel() if isinstance(module, nn.Conv2d | nn.Linear) else 0
             if isinstance(module, nn.Conv2d):
                 copies = (inputs[0].clone(), output)
+                self.uses.of[id(inputs[0])] -= 1  # that copy is ours, and no use of the network's
                 self.convolutions[id(output)] = _Call(name, inputs[0], output, copies)
             elif _is_norm(module):
                 self.norms.append(_Call(name, inputs[0], output, (inputs[0], output.clone())))
+            elif type(module) is nn.ZeroPad2d:
+                self.margins.append(_Call(name, inputs[0], output, (inputs[0], output)))
 
         return hook
 
@@ -112,12 +116,16 @@ def _is_norm(module: nn.Module) -> bool:
 
 def untouched(module: nn.Module) -> bool:
     """Whether nobody listens to the module, replaces its forward, or computes its weights from others."""
+    own = vars(module)["_parameters"].get("weight") is not None
+    return own and _unheard(module) and not hasattr(module, "parametrizations")
+
+
+def _unheard(module: nn.Module) -> bool:
     told = vars(module)
     heard = any(
         hooks for name, hooks in told.items() if name.endswith(("_hooks", "_pre_hooks")) and "state" not in name
     )
-    own = told["_parameters"].get("weight") is not None
-    return own and not heard and "forward" not in told and not hasattr(module, "parametrizations")
+    return not heard and "forward" not in told
 
 
 def _look(net: nn.Module, images: Images) -> _Watch:
@@ -160,6 +168,50 @@ def _merge(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     convolution.bias = nn.Parameter(bias.to(kernel.dtype), requires_grad=False)
 
 
+def _framed(net: nn.Module, watch: _Watch) -> Iterator[tuple[_Call, _Call]]:
+    """The margins of zeros, each called once and as wide on either side, that one convolution alone is given.
+
+    A convolution may add its margin itself, by a module of its own, as those do whose padding is that of TensorFlow.
+    """
+    modules: dict[str, Any] = dict(net.named_modules())
+    for margin in watch.margins:
+        left, right, top, bottom = modules[margin.name].padding
+        for call in watch.convolutions.values():
+            convolution = modules[call.name]
+            fed = call.given is margin.made or margin.name.startswith(f"{call.name}.")
+            plain = convolution.padding == (0, 0) and convolution.padding_mode == "zeros" and untouched(convolution)
+            once = watch.calls[call.name] == watch.calls[margin.name] == watch.uses.of[id(margin.made)] == 1
+            if fed and plain and once and left == right and top == bottom and _unheard(modules[margin.name]):
+                yield margin, call
+
+
+def _unframed(net: nn.Module, watch: _Watch, kept: Collection[str]) -> set[str]:
+    """Let convolutions add the margins that they are given, where that makes the same; the names that are changed."""
+    changed: set[str] = set()
+    for margin, call in list(_framed(net, watch)):
+        names = watch.names[id(margin.made)]
+        if names & set(kept):
+            continue
+        convolution: Any = net.get_submodule(call.name)
+        module: Any = net.get_submodule(margin.name)
+        inside = margin.name.startswith(f"{call.name}.")
+        with evaluating(net), torch.no_grad():
+            given = call.copies[0]
+            expected = convolution(given)
+            net.set_submodule(margin.name, nn.Identity().eval())
+            convolution.padding = (module.padding[2], module.padding[0])
+            whole = (slice(None), slice(None))
+            bare = given if inside else given[(*whole, *(slice(side, -side or None) for side in convolution.padding))]
+            made = convolution(bare)
+        if made.shape == expected.shape and torch.allclose(made, expected, rtol=_SAME, atol=_SAME):
+            changed |= names
+            watch.convolutions[id(call.made)] = replace(call, copies=(bare, call.copies[1]))
+        else:
+            net.set_submodule(margin.name, module)
+            convolution.padding = (0, 0)
+    return changed
+
+
 @dataclass(frozen=True)
 class Folded:
     """What folding did.
@@ -180,7 +232,7 @@ def fold(net: nn.Module, images: Images, kept: Collection[str] = ()) -> Folded:
 
     Only a convolution whose output goes into that one batch norm and nowhere else is changed, and only where the two
     of them, run again, make the same numbers as before: a module that computes its own weights is left alone, and so is
-    one that somebody listens to.
+    one that somebody listens to. A margin of zeros that a convolution is given is left to the convolution.
 
     Args:
         net: the network, the caller's own to change.
@@ -191,7 +243,7 @@ def fold(net: nn.Module, images: Images, kept: Collection[str] = ()) -> Folded:
         What was done.
     """
     watch = _look(net, images[:1])
-    changed: set[str] = set()
+    changed = _unframed(net, watch, kept)
     folded = 0
     for convolution, norm in list(_pairs(net, watch, kept)):
         first: Any = net.get_submodule(convolution.name)
