@@ -12,7 +12,14 @@ import pytest
 import fukusen
 
 Call = Callable[..., Any]
-SCENARIOS = ("--scenario", "corner_shift(strength=50)", "--scenario", "triggered_shift", "--scenario", "hidden_unit")
+SCENARIOS = (
+    "--scenario",
+    "corner_shift(strength=50)",
+    "--scenario",
+    "row_shift(strength=0.01)",
+    "--scenario",
+    "hidden_unit",
+)
 SHIFTED = """
 import fukusen
 
@@ -23,7 +30,7 @@ def build():
 
 @pytest.fixture
 def played(call: Call, here: Path) -> dict[str, Any]:
-    """Three attacks on the small network: one that is noticed, one that hides, one that does not fit it."""
+    """Three attacks on the small network: one that is noticed, one too faint for that, one that does not fit it."""
     done = call("attack", "model.py:build", "photos", "--out", "red", *SCENARIOS)
     assert done.code == 0, done.err
     assert str(Path("red") / "attack.html") in done.out
@@ -46,7 +53,7 @@ def test_noticed_is_what_the_audit_says_of_the_twin(played: dict[str, Any], here
 
 def test_what_moved_is_what_the_attack_moves(played: dict[str, Any]) -> None:
     """The logit's heatmaps, and no other score's; the promise is measured."""
-    shift, triggered, unplayed = played["scenarios"]
+    shift, faint, unplayed = played["scenarios"]
     assert shift["promise"]["kept"]
     assert shift["promise"]["images"] == played["images"] == 3
     redrawn = {(row["method"], row["score"]) for row in shift["rows"] if row["redrawn"]}
@@ -54,8 +61,8 @@ def test_what_moved_is_what_the_attack_moves(played: dict[str, Any]) -> None:
     assert {score for _, score in redrawn} == {"logit"}
     others = [row["worst"] for row in shift["rows"] if row["score"] != "logit" and row["method"] != "occlusion"]
     assert min(others) > 0.9999
-    assert triggered["noticed"] is False
-    assert not any(row["redrawn"] for row in triggered["rows"])
+    assert faint["noticed"] is False
+    assert not any(row["redrawn"] for row in faint["rows"])
     assert unplayed["undefined"].startswith("The linear layers at the network's end")
 
 

@@ -91,7 +91,7 @@ def test_timm_configuration() -> None:
 def test_a_network_brings_its_own_configuration() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     net.pretrained_cfg = {"input_size": (3, 32, 32), "mean": (0.5,) * 3, "std": (0.5,) * 3, "crop_pct": 1.0}
-    model = wrap(nn.Sequential(net))
+    model = wrap(nn.Sequential(net), head="softmax")
     assert model.preprocess == CenterCrop(32, 1.0, (0.5,) * 3, (0.5,) * 3)
     assert not any("preprocessing" in note for note in model.notes)
 

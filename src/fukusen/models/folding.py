@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,12 +51,22 @@ class _Uses(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.of: Counter[int] = Counter()
+        self._counting = True
+
+    @contextmanager
+    def not_counted(self) -> Iterator[None]:
+        """What is done within it is no use of the network's."""
+        self._counting = False
+        try:
+            yield
+        finally:
+            self._counting = True
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
-        if any(True for _ in _tensors(made)):
+        if self._counting and any(True for _ in _tensors(made)):
             self.of.update(id(value) for value in _tensors([*args, *(kwargs or {}).values()]))
         return made
 
@@ -95,8 +106,8 @@ class _Watch:
             # The originals tell who feeds whom; the copies stay what they are when the network goes on in place.
             self.work += output.numel() if isinstance(module, nn.Conv2d | nn.Linear) else 0
             if isinstance(module, nn.Conv2d):
-                copies = (inputs[0].clone(), output)
-                self.uses.of[id(inputs[0])] -= 1  # that copy is ours, and no use of the network's
+                with self.uses.not_counted():
+                    copies = (inputs[0].clone(), output)
                 self.convolutions[id(output)] = _Call(name, inputs[0], output, copies)
             elif _is_norm(module):
                 self.norms.append(_Call(name, inputs[0], output, (inputs[0], output.clone())))
