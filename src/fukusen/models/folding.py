@@ -66,8 +66,12 @@ class _Uses(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         made = func(*args, **(kwargs or {}))
-        if self._counting and any(True for _ in _tensors(made)):
-            self.of.update(id(value) for value in _tensors([*args, *(kwargs or {}).values()]))
+        given = [id(value) for value in _tensors([*args, *(kwargs or {}).values()])]
+        results = [id(value) for value in _tensors(made)]
+        for result in {*results} - {*given}:
+            del self.of[result]  # what was counted there was another tensor's, which is gone
+        if self._counting and results:
+            self.of.update(given)
         return made
 
 
