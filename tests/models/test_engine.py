@@ -317,7 +317,8 @@ def test_the_demo_network(lite0: Classifier, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.undo()
     images = torch.randn(4, *lite0.input_shape, generator=torch.Generator().manual_seed(9))
     engine = _engine(lite0, images)
-    assert len(engine.changed) == 49
+    margins = {name for name in engine.changed if name.endswith("static_padding")}
+    assert (len(engine.changed - margins), len(margins)) == (49, 12)
     assert lite0.layer is not None
     assert _off(_gradient(engine, images, lite0.layer), _gradient(lite0, images, lite0.layer)) < 1e-4
     assert _off(_gradient(engine, images), _gradient(lite0, images)) < 1e-2
