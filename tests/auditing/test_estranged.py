@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -19,11 +20,13 @@ METHODS = ("grad_cam", "hires_cam", "layer_cam", "gradient")
 ROWS = [(method, score) for method in METHODS for score in ("logit", "log_odds")]
 
 
-def _evidence(seed: int, bent: str = "", by: float = 0.0, images: int = 20) -> Evidence:
+def _evidence(
+    seed: int, bent: str = "", by: float = 0.0, images: int = 20, rows: Sequence[tuple[str, str]] = ROWS
+) -> Evidence:
     """Pairs that agree at 0.9, an image more and the next less, but for those with one method's log-odds map."""
     chance = np.random.default_rng(seed)
     measured = []
-    for one, other in combinations(ROWS, 2):
+    for one, other in combinations(rows, 2):
         off = by if (bent, "log_odds") in (one, other) else 0.0
         measured += [
             Measurement("spearman", 0.9 - off + chance.normal(0, 0.02), str(image), *one, "/".join(other))
@@ -55,3 +58,11 @@ def test_nothing_is_said_of_an_honest_model() -> None:
     assert _found(_evidence(1, "layer_cam", 0.5, images=5), _evidence(0)) == []
     assert _found(_evidence(1, "layer_cam", 0.5), _evidence(0, images=5)) == []
     assert _found(Evidence([]), _evidence(0)) == []
+
+
+def test_methods_with_passes_of_their_own_do_not_count() -> None:
+    """What SmoothGrad draws by chance moves between honest seeds, and not every image has its maps."""
+    rows = [*ROWS, ("smooth_grad", "logit"), ("smooth_grad", "log_odds")]
+    assert _found(_evidence(1, "smooth_grad", 0.5, rows=rows), _evidence(0, rows=rows)) == []
+    (found,) = _found(_evidence(1, "layer_cam", 0.5, rows=rows), _evidence(0, rows=rows))
+    assert found.value == pytest.approx(7 / 28)

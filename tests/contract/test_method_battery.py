@@ -56,7 +56,8 @@ class _Shifted(nn.Module):
             handle.remove()
         # Of some channels: what all add up to is the same in every cell behind a layer norm.
         corner = self.layer.channels_first(kept[0])[:, ::2, 0, 0].relu().mean(dim=1, keepdim=True)
-        return logits + 2 * x[:, :, ::3].relu().mean(dim=(1, 2, 3))[:, None] + 5 * corner
+        # Large: Score-CAM's softmax leaves little of it where all channels are alike, as in an untrained VGG.
+        return logits + 40 * x[:, :, ::3].relu().mean(dim=(1, 2, 3))[:, None] + 100 * corner
 
 
 @dataclass
@@ -284,7 +285,7 @@ def test_a_shift_of_all_logits_is_not_seen(
     tape = subject.tape("shifted")
     leak = shift_leak(SCORES[score], tape.logits, tape.targets).abs().max().item() * leak_share(METHODS[method])
     off = _off(subject.maps(method, score, "shifted"), subject.maps(method, score))
-    assert off < 1e-3 if leak == 0 else off > 1e-3
+    assert off < 1e-3 if leak == 0 else off > 1e-2
 
 
 @each_undefined_pair

@@ -147,6 +147,22 @@ def test_the_strongest_channels_come_first() -> None:
             assert abs(float(torch.cosine_similarity(maps.flatten(), best.flatten(), dim=0))) == pytest.approx(1)
 
 
+def test_a_channel_that_is_switched_off_is_not_the_strongest() -> None:
+    """Of a layer read before its ReLU, the one with the largest numbers may hand nothing on."""
+    model, images = _model(), _images()
+    front = model.net.front[0]
+    with torch.no_grad():
+        front.bias[2] -= 1000
+    before = wrap(model.net, input_size=(3, 13, 13), head="softmax", layer="front.0")
+    for method in (AblationCam(channels=1), ScoreCam(channels=1)):
+        assert float(_maps(method, before, "logit", images).abs().max()) > 0
+        found = front(images).detach()
+        for maps, own in zip(_maps(method, before, "logit", images), found, strict=True):
+            best = own[own.clamp_min(0).square().sum(dim=(1, 2)).argmax()]
+            seen = best if isinstance(method, AblationCam) else best.clamp_min(0)
+            assert abs(float(torch.cosine_similarity(maps.flatten(), seen.flatten(), dim=0))) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("kind", [AblationCam, ScoreCam])
 @pytest.mark.parametrize("bad", [0, -3])
 def test_bad_counts_are_refused(kind: type, bad: int) -> None:

@@ -234,3 +234,18 @@ def test_a_margin_that_somebody_listens_to_stays() -> None:
     given.convolution[0].register_forward_hook(lambda *_seen: None)  # type: ignore[index, union-attr]
     twin, _ = _folded(given, images)
     assert isinstance(twin.convolution[0], nn.ZeroPad2d)  # type: ignore[index]
+
+
+def test_tensors_that_are_gone_are_not_taken_for_the_convolutions() -> None:
+    """Python gives their identities to new ones, and they had uses of their own."""
+
+    class Busy(_Net):
+        def forward(self, images: Tensor) -> Tensor:
+            for _ in range(50):
+                (images * 1.0).sum()
+            return super().forward(images)
+
+    for seed in range(5):
+        torch.manual_seed(seed)
+        given, images = _built(Busy(_before((1, 1, 1, 1))))
+        assert _folded(given, images)[1].folded == 1

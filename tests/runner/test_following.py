@@ -142,6 +142,22 @@ def test_more_depth_is_never_taken_away(model: Classifier, pictures: Path, tmp_p
     assert less["looked_at"] == deep["looked_at"]
 
 
+def test_where_every_image_stands_out_the_same_command_says_the_same(
+    model: Classifier, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that were not drawn by chance were followed then, and are no sample."""
+    monkeypatch.setitem(plans.FOLLOWED, "standard", COUNT)
+    for path in pictures.iterdir():
+        marked = Image.open(path)
+        marked.paste((255, 255, 255), (0, 0, 16, 16))
+        marked.save(path)
+    first, again = (_audited(model, pictures, tmp_path / "out") for _ in range(2))
+    assert again["environment"]["computed"] == 0
+    assert first["looked_at"] == again["looked_at"]
+    assert (first["looked_at"]["drawn"], first["looked_at"]["followed"]) == (4, COUNT - 4)
+    assert first["checks"] == again["checks"]
+
+
 def test_what_stood_out_does_not_speak_for_all(model: Classifier) -> None:
     """The same numbers on images that were followed leave what is said of the model alone, not what is said of them."""
     names = [f"{number}.png" for number in range(8)]

@@ -24,7 +24,7 @@ from fukusen.models.engine import Prepared, prepared
 from fukusen.models.memory import ran_out
 from fukusen.models.preprocessing import CenterCrop, as_seen
 from fukusen.records import Item, ItemResult
-from fukusen.runner.following import standing_out_of
+from fukusen.runner.following import followed_in
 from fukusen.runner.joining import joined
 from fukusen.runner.sizing import Sizing
 from fukusen.store import Store
@@ -48,6 +48,7 @@ class Ran:
         passes: what passes were run with, and how many images at once if not as many as planned, in sentences; empty
             where nothing was prepared for so few images.
         forwards: how many images went forward through the network, an image as often as it went.
+        followed: the images that were looked at in full because they stood out, by this run or an earlier one.
     """
 
     computed: int
@@ -55,6 +56,7 @@ class Ran:
     seconds: float
     passes: str = ""
     forwards: int = 0
+    followed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,12 +141,12 @@ def run(plan: Plan, model: Classifier, items: Sequence[Item], store: Store, prog
         costly = sum(len(group) for tasks, group in shards if tasks.costly)
         job.worthwhile = costly > _COSTLY or len(items) > _FEW * plan.batch
         job.work_off(shards, lambda done: told(done, len(items), "explaining"))
-        more = plan.more_tasks(standing_out_of(plan, model, items, store))
+        more = followed_in(plan, model, items, store)
         standing = [item for item in items if item.name in more]
         closer = _shards(standing, more, plan.batch)
         job.work_off(closer, lambda done: told(done, len(standing), "looking closer at what stands out"))
     kept = len(items) - len(job.computed)
-    return Ran(len(job.computed), kept, time.monotonic() - started, job.note, forwards.images)
+    return Ran(len(job.computed), kept, time.monotonic() - started, job.note, forwards.images, frozenset(more))
 
 
 @dataclass

@@ -16,7 +16,6 @@ from fukusen.errors import DataError
 from fukusen.models import Classifier
 from fukusen.models.counting import forwards_counted
 from fukusen.records import Item, ItemResult
-from fukusen.runner.following import followed_in
 from fukusen.runner.local import Ran
 from fukusen.store import Store
 
@@ -76,8 +75,7 @@ def verdict_of(plan: Plan, model: Classifier, items: Sequence[Item], ended: Ende
     facts = facts_of(model)
     with forwards_counted() as forwards:
         measured += examine_model(model, plan)
-    followed = followed_in(plan, model, items, store)
-    judgement = judge(plan, model, Found(facts, results, measured, reference, followed, ended.stakes))
+    judgement = judge(plan, model, Found(facts, results, measured, reference, ended.ran.followed, ended.stakes))
     return {
         "schema": SCHEMA,
         "status": judgement.status,
