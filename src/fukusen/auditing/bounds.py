@@ -46,6 +46,19 @@ _ALWAYS = (
     ),
     Bound("score_disagreement_image", 0.3, "likeness on one image; half of what is asked of the median over images"),
     Bound(
+        "score_disagreement_far",
+        1.5,
+        "quartile ranges below the lower quartile of a method's likenesses: Tukey's fence, beyond which a number is "
+        "called far from the others",
+    ),
+    Bound(
+        "score_disagreement_share",
+        0.05,
+        "share of the images, and one at least, up to which those out of score_disagreement_image are listed though "
+        "they are not far from the others; of honest networks with several linear layers and of vision transformers, "
+        "up to half of all images are out of it",
+    ),
+    Bound(
         "gradient_truth_layer",
         1e-2,
         "relative error close by, in float64; smooth and piecewise linear networks lie below 0.002",

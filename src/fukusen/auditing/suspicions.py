@@ -9,6 +9,7 @@ from fukusen.auditing.bounds import Bound
 from fukusen.auditing.engine import PEAK
 from fukusen.auditing.evidence import Evidence, Numbers, middle
 from fukusen.auditing.places import place_of
+from fukusen.auditing.singled_out import singled_out
 from fukusen.checks.truth import PATH
 from fukusen.models import INPUT
 from fukusen.records import Finding, Severity
@@ -223,26 +224,25 @@ def _image_shift(case: Case) -> Iterator[Finding]:
 
 
 def _image_disagreement(case: Case) -> Iterator[Finding]:
-    bound = case.bounds["score_disagreement_image"].value
-    for method in case.evidence.values("score_disagreement", "method"):
-        for item, value in case.evidence.numbers("score_disagreement", method=method).items():
-            if value < bound:
-                places = _places(case, item, [(method, "logit"), (method, "log_odds")])
-                told = f"The {method} heatmaps before and after softmax differ (likeness {value:.2f})" + (
-                    f": hottest are {' and '.join(places)}." if places else "."
+    bound, reach, share = (case.bounds[f"score_disagreement_{kind}"].value for kind in ("image", "far", "share"))
+    groups = {method: numbers for (method,), numbers in case.evidence.by("score_disagreement", "method").items()}
+    called = singled_out(groups, bound, reach=reach, share=share)
+    for method, numbers in groups.items():
+        below = {item: value for item, value in numbers.items() if value < bound}
+        left = len(below) - len(below.keys() & set(called))
+        for item in (one for one in called if one in below):
+            places = _places(case, item, [(method, "logit"), (method, "log_odds")])
+            told = f"The {method} heatmaps before and after softmax differ (likeness {below[item]:.2f})" + (
+                f": hottest are {' and '.join(places)}." if places else "."
+            )
+            if left:
+                told += (
+                    f" It is below {bound:.2g} on {len(below)} of {len(numbers)} images; {left} are not in the queue."
                 )
-                yield Finding(
-                    "score_disagreement",
-                    "image",
-                    "medium",
-                    value,
-                    bound,
-                    told,
-                    item,
-                    method,
-                    "logit",
-                    priority_of("medium", bound - value),
-                )
+            facts = {"below": len(below), "measured_on": len(numbers)}
+            priority = priority_of("medium", bound - below[item])
+            about = (item, method, "logit", priority, facts)
+            yield Finding("score_disagreement", "image", "medium", below[item], bound, told, *about)
 
 
 def _image_tracks(case: Case) -> Iterator[Finding]:
