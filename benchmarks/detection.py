@@ -1,7 +1,8 @@
 """Which manipulations an audit notices: every attack that is registered, on clean models of many kinds.
 
 Digit networks are trained with 2, 3, 5 and 10 classes, from several seeds, with Adam and SGD, for softmax and for
-independent labels. Each is audited as it is, and then each attack is played on a copy at several strengths, and the
+independent labels, from nothing or from another network with a random head; or EfficientNet-Lite0 to 2 are taken, with
+the demo's photographs. Each is audited as it is, and then each attack is played on a copy at several strengths, and the
 copy is audited in the same way. Written as tables, between the two marks of docs/explanation/detection.md that
 ``--write`` names:
 
@@ -10,6 +11,8 @@ copy is audited in the same way. Written as tables, between the two marks of doc
   bound for "redrawn"; how often the audit noticed it, of those and of all; and by which checks.
 
     python benchmarks/detection.py --classes 2 10 --seeds 1 --optimiser adam --write untrained
+    python benchmarks/detection.py --head sigmoid --start tuned --write kinds
+    python benchmarks/detection.py --model lite0 lite1 lite2 --factor 0.1 1 --write imagenet
     python benchmarks/detection.py --classes 2 10 --attack row_shift cancelling_pair --reference --write weights
     python benchmarks/detection.py --classes 2 10 --seeds 5 --family training --reference --write trained
 """
@@ -21,7 +24,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -29,6 +32,7 @@ from typing import Any
 
 import torch
 from digits import Recipe, accuracy, placed, trained
+from lites import SIZES, lite
 from PIL import Image
 
 import fukusen
@@ -43,18 +47,19 @@ MARKS = "<!-- measured: {} -->", "<!-- end of {} -->"
 FACTORS = (0.01, 0.1, 1.0, 10.0)
 SPACES = ("logit", "log_odds", "joint")
 UNTRAINED = ("logits", "value", "weights")
-TABLES = ("untrained", "weights", "trained")
+TABLES = ("untrained", "kinds", "imagenet", "weights", "trained")
 HELD_OUT = 60
 OTHER_SEED = 1000
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A clean model, and a folder with pictures that it has not been trained on."""
+    """A clean model, pictures that it has not been trained on, and how another of its kind is trained if it is."""
 
     name: str
     model: Classifier
-    folder: Path
+    pictures: Path | str
+    recipe: Recipe | None = None
 
 
 @dataclass
@@ -95,13 +100,13 @@ def subjects(recipes: Sequence[Recipe], place: Path) -> Iterator[Subject]:
         for image in range(24):
             grey = (rest.images[image, 0] * 255).round().to(torch.uint8).numpy()
             Image.fromarray(grey).save(folder / f"{image:02}.png")
-        yield Subject(f"{recipe.name} (accuracy {accuracy(model, rest):.2f})", model, folder)
+        yield Subject(f"{recipe.name} (accuracy {accuracy(model, rest):.2f})", model, folder, recipe)
 
 
-def scenarios(families: Sequence[str], named: Sequence[str]) -> list[Attack]:
+def scenarios(families: Sequence[str], named: Sequence[str], factors: Sequence[float]) -> list[Attack]:
     """The attacks of these families, or those that are named.
 
-    Each is weaker and stronger where it has a strength, and in each score where it trains.
+    Each is weaker and stronger by these factors where it has a strength, and in each score where it trains.
     """
     found: list[Attack] = []
     for name in named or attacks.names():
@@ -114,7 +119,7 @@ def scenarios(families: Sequence[str], named: Sequence[str]) -> list[Attack]:
         if "space" in fields:
             found += [attacks.build(Spec.of(name, space=space)) for space in SPACES]
         elif "strength" in fields:
-            found += [attacks.build(Spec.of(name, strength=factor * fields["strength"])) for factor in FACTORS]
+            found += [attacks.build(Spec.of(name, strength=factor * fields["strength"])) for factor in factors]
         else:
             found.append(attack)
     return found
@@ -134,57 +139,41 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def reference_of(recipe: Recipe, subject: Subject, place: Path, budget: Any) -> Path:
+def reference_of(subject: Subject, place: Path, budget: Any) -> Path:
     """An audit of an honest network of the same kind from a seed that no subject has."""
-    other = replace(recipe, seed=recipe.seed + OTHER_SEED)
-    model = trained(placed(0).below(recipe.classes).part(0, -HELD_OUT), other)
-    fukusen.audit(model, subject.folder, place, budget=budget)
+    if subject.recipe is None:
+        raise SystemExit(f"No other network like {subject.name} can be trained here: leave out --reference.")
+    recipe = replace(subject.recipe, seed=subject.recipe.seed + OTHER_SEED)
+    model = trained(placed(0).below(recipe.classes).part(0, -HELD_OUT), recipe)
+    fukusen.audit(model, subject.pictures, place, budget=budget)
     return place
 
 
-def measured(recipes: Sequence[Recipe], wanted: Sequence[Attack], budget: Any, *, beside: bool = False) -> str:
+def measured(taken: Iterable[Subject], wanted: Sequence[Attack], budget: Any, *, beside: bool = False) -> str:
     """Both tables, in Markdown; beside a reference where that is asked for."""
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
     clean: list[list[str]] = []
-    with tempfile.TemporaryDirectory() as made:
-        place = Path(made)
-        for number, subject in enumerate(subjects(recipes, place)):
-            print(f"{number + 1} of {len(recipes)}: {subject.name}", file=sys.stderr, flush=True)
-            played = [spec_of(attack) for attack in wanted]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                reference = (
-                    reference_of(recipes[number], subject, place / f"other-{number}", budget) if beside else None
-                )
-                done = fukusen.red_team(
-                    subject.model,
-                    subject.folder,
-                    place / f"red-{number}",
-                    scenarios=played,
-                    budget=budget,
-                    reference=reference,
-                )
-            own = fukusen.audit(
-                subject.model, subject.folder, place / f"red-{number}" / "model", budget=budget, reference=reference
-            )
-            claims = ", ".join(sorted({one["check"] for one in own.findings})) or "none"
-            count = own.verdict["images"]["audited"]
-            clean.append([subject.name, own.status, f"{len(own.queue)} of {count}", claims])
-            for entry in done.scenarios:
-                if not entry["undefined"]:
-                    tallies[entry["attack"], strength_of(entry)].add(entry)
+    played = [spec_of(attack) for attack in wanted]
+    for subject in taken:
+        print(subject.name, file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as made, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            place = Path(made)
+            reference = reference_of(subject, place / "other", budget) if beside else None
+            beyond: dict[str, Any] = {"budget": budget, "reference": reference}
+            done = fukusen.red_team(subject.model, subject.pictures, place / "red", scenarios=played, **beyond)
+            own = fukusen.audit(subject.model, subject.pictures, place / "red" / "model", **beyond)
+        claims = ", ".join(sorted({one["check"] for one in own.findings})) or "none"
+        clean.append([subject.name, own.status, f"{len(own.queue)} of {own.verdict['images']['audited']}", claims])
+        for entry in done.scenarios:
+            if not entry["undefined"]:
+                tallies[entry["attack"], strength_of(entry)].add(entry)
     heads = ("attack", "set to", "played", "shown", "noticed of shown", "noticed", "by", "promise broken")
     rows = [tally.row(attack, strength) for (attack, strength), tally in tallies.items()]
     said = ", each beside an audit of an honest model of its kind from another seed" if beside else ""
-    first = (
-        f"Measured at the budget {budget} on {len(recipes)} models{said}; shown: below {REDRAWN.value} in some score."
-    )
+    first = f"Measured at the budget {budget} on {len(clean)} models{said}; shown: below {REDRAWN.value} in some score."
     return "\n\n".join(
-        [
-            first,
-            table(("clean model", "status", "images in the queue", "findings"), clean),
-            table(heads, rows),
-        ]
+        [first, table(("clean model", "status", "images in the queue", "findings"), clean), table(heads, rows)]
     )
 
 
@@ -195,8 +184,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--optimiser", nargs="+", choices=("adam", "sgd"), default=["adam"])
     parser.add_argument("--head", nargs="+", choices=("softmax", "sigmoid"), default=["softmax"])
+    parser.add_argument("--start", nargs="+", choices=("fresh", "tuned"), default=["fresh"])
+    parser.add_argument("--model", nargs="+", choices=tuple(SIZES), help="these, instead of digit networks")
     parser.add_argument("--family", nargs="+", default=list(UNTRAINED))
     parser.add_argument("--attack", nargs="+", default=[], help="these alone, whatever their families")
+    parser.add_argument("--factor", type=float, nargs="+", default=FACTORS, help="of an attack's own strength")
     parser.add_argument("--budget", default="quick")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument(
@@ -204,9 +196,14 @@ def main() -> None:
     )
     parser.add_argument("--write", choices=TABLES, help=f"between which marks of {PAGE.name}")
     asked = parser.parse_args()
-    each = product(asked.classes, asked.optimiser, asked.head, range(asked.seeds))
-    recipes = [Recipe(seed, classes, asked.epochs, optimiser, head) for classes, optimiser, head, seed in each]
-    found = measured(recipes, scenarios(asked.family, asked.attack), asked.budget, beside=asked.reference)
+    each = product(asked.classes, asked.optimiser, asked.head, asked.start, range(asked.seeds))
+    recipes = [Recipe(seed, classes, asked.epochs, *how) for classes, *how, seed in each]
+    wanted = scenarios(asked.family, asked.attack, asked.factor)
+    with tempfile.TemporaryDirectory() as made:
+        taken = (Subject(name, lite(name), "demo") for name in asked.model or ())
+        found = measured(
+            taken if asked.model else subjects(recipes, Path(made)), wanted, asked.budget, beside=asked.reference
+        )
     print(found)
     if asked.write:
         begin, end = (mark.format(asked.write) for mark in MARKS)

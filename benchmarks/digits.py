@@ -5,7 +5,7 @@ Shared by benchmarks that need a network of their own and the true place of what
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -19,6 +19,7 @@ from fukusen.models import Classifier, wrap
 
 Optimiser = Literal["adam", "sgd"]
 Kind = Literal["softmax", "sigmoid"]
+Start = Literal["fresh", "tuned"]
 
 CANVAS, ZOOM = 40, 2
 
@@ -71,23 +72,50 @@ def network(seed: int, classes: int = 10) -> nn.Sequential:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: from which seed, for how many classes and epochs, how, and for what kind of labels."""
+    """How a network is trained: from which seed, for how many classes and epochs, how, and for what kind of labels.
+
+    ``start``: from random weights, or from a network that tells how digits are turned, with a random head instead of
+    its own.
+    """
 
     seed: int = 0
     classes: int = 10
     epochs: int = 8
     optimiser: Optimiser = "adam"
     head: Kind = "softmax"
+    start: Start = "fresh"
 
     @property
     def name(self) -> str:
-        return f"{self.classes} classes, {self.optimiser}, {self.head}, seed {self.seed}"
+        return f"{self.classes} classes, {self.optimiser}, {self.head}, {self.start}, seed {self.seed}"
 
 
 def trained(data: Digits, recipe: Recipe) -> Classifier:
     """The network trained on some digits, wrapped; ``accuracy`` says how well it reads others."""
-    net, chance = network(recipe.seed, recipe.classes), torch.Generator().manual_seed(recipe.seed)
-    steepest = 6e-3 if recipe.optimiser == "adam" else 0.1
+    net = network(recipe.seed, recipe.classes)
+    if recipe.start == "tuned":
+        head = net[-1]
+        net = network(recipe.seed, 4)
+        _learn(net, _turned(data), replace(recipe, head="softmax"))
+        net[-1] = head
+    _learn(net, data, recipe, slower=4 if recipe.start == "tuned" else 1)
+    # Behind the last ReLU, where a linear head adds up what Grad-CAM shows.
+    layer = str(len(net) - 4)
+    classes = [str(digit) for digit in range(recipe.classes)]
+    return wrap(net.eval(), seen, classes, input_size=(1, CANVAS, CANVAS), head=recipe.head, layer=layer)
+
+
+def _turned(data: Digits) -> Digits:
+    """Each image turned by 0 to 3 quarters, and that number as its label."""
+    quarters = torch.arange(len(data.images)) % 4
+    turned = [torch.rot90(image, int(times), (1, 2)) for image, times in zip(data.images, quarters, strict=True)]
+    return Digits(torch.stack(turned), quarters, data.boxes)
+
+
+def _learn(net: nn.Sequential, data: Digits, recipe: Recipe, *, slower: float = 1) -> None:
+    """Train a network in place, at a rate that is so many times lower than a fresh network's."""
+    chance = torch.Generator().manual_seed(recipe.seed)
+    steepest = (6e-3 if recipe.optimiser == "adam" else 0.1) / slower
     optimiser: torch.optim.Optimizer = torch.optim.Adam(net.parameters(), lr=steepest)
     if recipe.optimiser == "sgd":
         optimiser = torch.optim.SGD(net.parameters(), lr=steepest, momentum=0.9, weight_decay=1e-4)
@@ -101,10 +129,6 @@ def trained(data: Digits, recipe: Recipe) -> Classifier:
             loss.backward()
             optimiser.step()
             schedule.step()
-    # Behind the last ReLU, where a linear head adds up what Grad-CAM shows.
-    layer = str(len(net) - 4)
-    classes = [str(digit) for digit in range(recipe.classes)]
-    return wrap(net.eval(), seen, classes, input_size=(1, CANVAS, CANVAS), head=recipe.head, layer=layer)
 
 
 def _loss(logits: Tensor, labels: Tensor, head: Kind) -> Tensor:
