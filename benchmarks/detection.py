@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from digits import Recipe, accuracy, placed, trained
+from digits import Digits, Recipe, accuracy, placed, trained
 from lites import SIZES, lite
 from PIL import Image
 
@@ -49,6 +49,7 @@ SPACES = ("logit", "log_odds", "joint")
 UNTRAINED = ("logits", "value", "weights")
 TABLES = ("untrained", "kinds", "imagenet", "weights", "trained")
 HELD_OUT = 60
+IMAGES = 24
 OTHER_SEED = 1000
 
 
@@ -95,12 +96,17 @@ def subjects(recipes: Sequence[Recipe], place: Path) -> Iterator[Subject]:
         own = data.below(recipe.classes)
         model = trained(own.part(0, -HELD_OUT), recipe)
         rest = own.part(-HELD_OUT, None)
-        folder = place / f"pictures-{number}"
-        folder.mkdir()
-        for image in range(24):
-            grey = (rest.images[image, 0] * 255).round().to(torch.uint8).numpy()
-            Image.fromarray(grey).save(folder / f"{image:02}.png")
+        folder = pictures_of(rest, place / f"pictures-{number}", IMAGES)
         yield Subject(f"{recipe.name} (accuracy {accuracy(model, rest):.2f})", model, folder, recipe)
+
+
+def pictures_of(data: Digits, folder: Path, count: int) -> Path:
+    """The first digits as PNG files in a new folder."""
+    folder.mkdir()
+    for number in range(count):
+        grey = (data.images[number, 0] * 255).round().to(torch.uint8).numpy()
+        Image.fromarray(grey).save(folder / f"{number:02}.png")
+    return folder
 
 
 def scenarios(families: Sequence[str], named: Sequence[str], factors: Sequence[float]) -> list[Attack]:
@@ -177,6 +183,15 @@ def measured(taken: Iterable[Subject], wanted: Sequence[Attack], budget: Any, *,
     )
 
 
+def written(mark: str, found: str) -> None:
+    """Put what was measured, and this program's command, between two marks of the page."""
+    begin, end = (one.format(mark) for one in MARKS)
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    command = f"python benchmarks/{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}"
+    PAGE.write_text(f"{before}{begin}\n\n`{command}`\n\n{found}\n\n{end}{after}", encoding="utf-8")
+
+
 def main() -> None:
     """Measure, print, and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -206,12 +221,7 @@ def main() -> None:
         )
     print(found)
     if asked.write:
-        begin, end = (mark.format(asked.write) for mark in MARKS)
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
-        after = rest.partition(end)[2]
-        command = f"python {' '.join(['benchmarks/detection.py', *sys.argv[1:]])}"
-        text = f"{before}{begin}\n\n`{command}`\n\n{found}\n\n{end}{after}"
-        PAGE.write_text(text, encoding="utf-8")
+        written(asked.write, found)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,10 @@ def _clean() -> list[Measurement]:
         *leaks,
         *peaks,
         *_each("shift_share", 0.05, layer="0"),
+        *_each("shift_in_map", 0.02, layer="0"),
         *_each("added_shift", 1e-6, layer="0"),
         *_each("score_disagreement", 0.9, method="hires_cam", score="logit", against="hires_cam/log_odds"),
+        *_each("cancelling_channels", 0.0, layer="0"),
         *_each("gradient_truth", 1e-6, layer="0", against="nearby"),
         *_each("gradient_truth", 1e-3, layer="0", against="path"),
         *_each("track_contradiction", 0.5, against="outer/log_odds"),
@@ -117,6 +119,24 @@ def test_a_shift_makes_logit_rows_manipulated_and_spares_the_others(model: Class
     assert first.claim.startswith("At the layer 0, a number that is added to every logit weighs 40 times as much")
     assert "3 of 3 images" in first.claim
     assert [row["item"] for row in found.queue] == list(ITEMS)
+
+
+def test_what_all_logits_share_and_people_see_asks_for_attention(model: Classifier) -> None:
+    """The heatmaps of logits are unreliable; that they were manipulated is not said."""
+    found = _judged(model, _instead(_clean(), _each("shift_in_map", 0.9, layer="0")))
+    assert found.status == "attention"
+    (finding,) = found.findings
+    assert (finding.check, finding.severity, finding.value, finding.bound) == ("shift_in_map", "medium", 0.9, 0.4)
+    assert finding.claim.startswith("At the layer 0, what the mean of all logits draws into a logit's heatmap is 0.9 ")
+    assert "3 of 3 images" in finding.claim
+    assert _verdicts(found) == {
+        ("hires_cam", "logit"): "unreliable",
+        ("hires_cam", "log_odds"): "sound",
+        ("occlusion", "logit"): "unreliable",
+        ("occlusion", "log_odds"): "sound",
+    }
+    one = [Measurement("shift_in_map", 0.9, "b.png", layer="0")]
+    assert _judged(model, _instead(_clean(), one)).status == "pass"
 
 
 def test_a_shift_on_one_image_alone_is_found(model: Classifier) -> None:
@@ -248,7 +268,7 @@ def test_shift_checks_do_not_apply_to_labels_and_are_not_passed() -> None:
     """With independent labels a shift changes predictions, so no row is exposed."""
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
     model = wrap(net, input_size=(3, 16, 16), head="sigmoid")
-    shifty = ("shift_share", "added_shift", "score_disagreement", "head_mean_row")
+    shifty = ("shift_share", "shift_in_map", "added_shift", "score_disagreement", "head_mean_row")
     found = _judged(model, [one for one in _clean() if one.check not in shifty])
     assert {row["check"] for row in found.checks if row["status"] == "not_applicable"} == set(shifty)
     assert set(_verdicts(found).values()) == {"sound"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from statistics import median
 
 import pytest
 from torch import nn
@@ -30,7 +31,8 @@ def _numbers(count: int, seed: int) -> list[Measurement]:
         Measurement("score_disagreement", chance.uniform(0.8, 1), item, "grad_cam", "logit", "grad_cam/log_odds")
         for item in items
     ]
-    return [*shares, *alike]
+    drawn = [Measurement("shift_in_map", chance.uniform(0.1, 0.18), item, layer="0") for item in items]
+    return [*shares, *drawn, *alike]
 
 
 def _reference(model: Classifier, count: int, digest: str | None = None) -> Reference:
@@ -53,6 +55,8 @@ def test_bounds_are_twice_what_the_reference_reaches(model: Classifier) -> None:
     found, usual = reference.bounds(), bounds_for(2)
     largest = max(reference.evidence.numbers("shift_share").values())
     assert found["shift_share"].value == 2 * largest < usual["shift_share"].value
+    typical = median(reference.evidence.numbers("shift_in_map").values())
+    assert found["shift_in_map"].value == 2 * typical < usual["shift_in_map"].value
     assert found["head_mean_row"].value == 0.6
     lowest = min(reference.evidence.numbers("score_disagreement").values())
     assert found["score_disagreement_image"].value == pytest.approx(1 - 2 * (1 - lowest) - 0.02)

@@ -6,60 +6,46 @@ import pytest
 
 from fukusen.auditing.bounds import bounds_for
 from fukusen.auditing.evidence import Evidence
-from fukusen.auditing.singled_out import fence, singled_out
+from fukusen.auditing.singled_out import singled_out
 from fukusen.auditing.suspicions import Case, image_findings
 from fukusen.records import Measurement
 
-HOW = {"reach": 1.5, "share": 0.05}
+SHARE = 0.05
 
 
 def spread(low: float, high: float, count: int = 40) -> dict[str, float]:
     return {f"{place:02}": low + (high - low) * place / (count - 1) for place in range(count)}
 
 
-def test_a_fence_stays_where_it_is_while_a_fifth_of_the_numbers_moves() -> None:
-    tight = spread(0.9, 1.0)
-    moved = {**tight, **dict.fromkeys(list(tight)[:8], -1.0)}
-    assert fence(moved, 1.5) > 0.6
-
-
-def test_few_numbers_have_no_fence() -> None:
-    assert fence({"a": 0.1, "b": 0.9}, 1.5) == float("inf")
-
-
-def test_of_numbers_that_are_often_low_the_worst_twentieth_is_called() -> None:
-    assert singled_out({"grad_cam": spread(-0.2, 1.0)}, 0.3, **HOW) == ["00", "01"]
-
-
-def test_every_image_far_from_the_others_is_called() -> None:
-    far = dict.fromkeys(("03", "11", "20", "29", "33", "39"), 0.1)
-    assert set(singled_out({"grad_cam": {**spread(0.9, 1.0), **far}}, 0.3, **HOW)) == set(far)
+@pytest.mark.parametrize("low", [-0.2, 0.2])
+def test_of_numbers_that_are_often_low_the_worst_twentieth_is_called(low: float) -> None:
+    assert singled_out({"grad_cam": spread(low, 1.0)}, 0.3, SHARE) == ["00", "01"]
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1234567896, -0.2])
-def test_where_all_are_equally_low_none_is_far_from_the_others(value: float) -> None:
-    assert len(singled_out({"grad_cam": dict.fromkeys(spread(0, 1), value)}, 0.3, **HOW)) == 2
+def test_where_all_are_equally_low_a_twentieth_is_called(value: float) -> None:
+    assert len(singled_out({"grad_cam": dict.fromkeys(spread(0, 1), value)}, 0.3, SHARE)) == 2
 
 
 def test_one_is_called_of_few_images_and_none_within_the_bound() -> None:
-    assert singled_out({"grad_cam": spread(0.0, 1.0, 10)}, 0.3, **HOW) == ["00"]
-    assert singled_out({"grad_cam": spread(0.3, 1.0)}, 0.3, **HOW) == []
+    assert singled_out({"grad_cam": spread(0.0, 1.0, 10)}, 0.3, SHARE) == ["00"]
+    assert singled_out({"grad_cam": spread(0.3, 1.0)}, 0.3, SHARE) == []
 
 
 def test_all_methods_together_call_no_more_than_one() -> None:
     several = {"a": spread(-0.2, 1.0), "b": dict(zip(spread(0, 1), reversed(spread(-0.3, 1.0).values()), strict=True))}
-    assert singled_out(several, 0.3, **HOW) == ["39", "38"]
+    assert singled_out(several, 0.3, SHARE) == ["39", "38"]
 
 
-@pytest.mark.parametrize("number", [8, 20])
+@pytest.mark.parametrize("number", [2, 8, 20])
 def test_the_claim_counts_those_that_are_not_in_the_queue(number: int) -> None:
     numbers = spread(-0.2, 1.0)
     numbers = {name: value if place < number else 0.95 for place, (name, value) in enumerate(numbers.items())}
     below = sum(value < 0.3 for value in numbers.values())
     evidence = Evidence(Measurement("score_disagreement", value, name, "grad_cam") for name, value in numbers.items())
     found = list(image_findings(Case(evidence, bounds_for(10))))
-    if number == 8:
-        assert len(found) == below
+    if number == 2:
+        assert len(found) == below == 2
         assert "listed" not in found[0].claim
     else:
         assert len(found) == 2

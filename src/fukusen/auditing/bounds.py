@@ -46,17 +46,22 @@ _ALWAYS = (
     ),
     Bound("score_disagreement_image", 0.3, "likeness on one image; half of what is asked of the median over images"),
     Bound(
-        "score_disagreement_far",
-        1.5,
-        "quartile ranges below the lower quartile of a method's likenesses: Tukey's fence, beyond which a number is "
-        "called far from the others",
-    ),
-    Bound(
         "score_disagreement_share",
         0.05,
-        "share of the images, and one at least, up to which those out of score_disagreement_image are listed though "
-        "they are not far from the others; of honest networks with several linear layers and of vision transformers, "
-        "up to half of all images are out of it",
+        "share of the images, and one at least, up to which the worst of those out of score_disagreement_image are "
+        "listed; of honest networks with several linear layers and of vision transformers, up to half of all images "
+        "are out of it",
+    ),
+    Bound(
+        "cancelling_channels",
+        0.01,
+        "of an image; of honest networks, in which no two channels are the same, it is 0, and of copied channels that "
+        "undo each other 0.05 where LayerCAM hardly shows them",
+    ),
+    Bound(
+        "cancelling_channels_images",
+        0.1,
+        "share of the images, two at least: a copied channel is active on many",
     ),
     Bound(
         "gradient_truth_layer",
@@ -244,7 +249,7 @@ def comparison_bounds() -> dict[str, Bound]:
 def bounds_for(classes: int) -> dict[str, Bound]:
     """The bounds for a network with so many classes, by name.
 
-    Two of them scale with the number of classes k: the rows of a linear layer that were never trained share
+    Three of them scale with the number of classes k: the rows of a linear layer that were never trained share
     1/sqrt(k) of their size by chance, and their common gradient is 1/sqrt(k - 1) of the telling one.
 
     Args:
@@ -261,6 +266,13 @@ def bounds_for(classes: int) -> dict[str, Bound]:
             max(0.1, 3 * chance),
             "the larger of 0.1 and three times 1/sqrt(k - 1), what untrained independent rows share by chance; "
             "networks trained with softmax and cross-entropy lie below that chance level",
+        ),
+        Bound(
+            "shift_in_map",
+            max(0.4, 0.7 * chance),
+            "median over the images; the larger of 0.4, from which on a row that is added to the last layer shows in "
+            "heatmaps, and 0.7 times 1/sqrt(k - 1); trained networks of 3 to 1000 classes lie below 0.2 and of 2 below "
+            "0.4, unless their last layer began with large weights; of few classes and untrained, up to 4",
         ),
         Bound(
             "head_mean_row",

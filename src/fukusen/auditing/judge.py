@@ -19,6 +19,8 @@ from fukusen.auditing.map_suspicions import MAP_SUSPICIONS
 from fukusen.auditing.plan import Plan
 from fukusen.auditing.reference import Reference
 from fukusen.auditing.rows import row_of
+from fukusen.auditing.singled_out import CHECK as LIKENESS
+from fukusen.auditing.singled_out import likenesses
 from fukusen.auditing.standing_out import estimate
 from fukusen.auditing.suspicions import MODEL_SUSPICIONS, Case, added_findings, image_findings, truth_findings
 from fukusen.auditing.unusual import unusual
@@ -206,8 +208,9 @@ def _headline(check: Check, case: Case) -> Numbers:
     worse = max if check.larger_is_worse else min
     inside: Numbers = {}
     at_input: Numbers = {}
+    telling = likenesses(case.evidence) if check.name == LIKENESS else None
     for one in case.evidence.of(check.name, **LOOKED_AT.get(check.name, {})):
-        if not isinstance(one.value, Undefined):
+        if not isinstance(one.value, Undefined) and (telling is None or one.method in telling):
             numbers, item = at_input if one.layer == INPUT else inside, one.item or ""
             numbers[item] = worse(one.value, numbers.get(item, one.value))
     return inside or at_input

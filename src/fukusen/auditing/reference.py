@@ -8,6 +8,7 @@ from typing import Any
 
 from fukusen.auditing.bounds import Bound, bounds_for
 from fukusen.auditing.evidence import Evidence, Numbers, middle
+from fukusen.auditing.singled_out import likenesses
 from fukusen.records import Undefined
 
 FEWEST = 8
@@ -15,7 +16,7 @@ MARGIN = 2.0
 """How far beyond a trusted model's furthest number an honest model like it may be: retraining moves it by a third."""
 LEVEL = 0.05
 """The share of images called unusual beside the reference that may be so by chance."""
-_FLOORS = {"shift_share": 1e-2, "head_mean_row": 1e-2}
+_FLOORS = {"shift_share": 1e-2, "shift_in_map": 0.1, "head_mean_row": 1e-2}
 _NEAR = 0.02
 
 
@@ -78,9 +79,13 @@ def _enough(evidence: Evidence, check: str) -> Iterator[Numbers]:
     return (numbers for numbers in groups(evidence, check).values() if len(numbers) >= FEWEST)
 
 
-def _shift(evidence: Evidence) -> Told:
-    largest = max((max(numbers.values()) for numbers in _enough(evidence, "shift_share")), default=None)
-    return None if largest is None else (max(MARGIN * largest, _FLOORS["shift_share"]), _times(largest))
+def _shift(check: str, over_images: Callable[[Numbers], float | None]) -> Look:
+    def look(evidence: Evidence) -> Told:
+        found = (over_images(numbers) for numbers in _enough(evidence, check))
+        largest = max((value for value in found if value is not None), default=None)
+        return None if largest is None else (max(MARGIN * largest, _FLOORS[check]), _times(largest))
+
+    return look
 
 
 def _head(evidence: Evidence) -> Told:
@@ -94,7 +99,7 @@ def _times(largest: float) -> str:
 
 def _likeness(over_images: Callable[[Numbers], float | None]) -> Look:
     def look(evidence: Evidence) -> Told:
-        found = (over_images(numbers) for numbers in _enough(evidence, "score_disagreement"))
+        found = (over_images(numbers) for numbers in likenesses(evidence).values() if len(numbers) >= FEWEST)
         lowest = min((value for value in found if value is not None), default=None)
         if lowest is None:
             return None
@@ -103,12 +108,17 @@ def _likeness(over_images: Callable[[Numbers], float | None]) -> Look:
     return look
 
 
+def _highest(numbers: Numbers) -> float:
+    return max(numbers.values())
+
+
 def _lowest(numbers: Numbers) -> float:
     return min(numbers.values())
 
 
 _LOOKS: Mapping[str, Look] = {
-    "shift_share": _shift,
+    "shift_share": _shift("shift_share", _highest),
+    "shift_in_map": _shift("shift_in_map", middle),
     "head_mean_row": _head,
     "score_disagreement": _likeness(middle),
     "score_disagreement_image": _likeness(_lowest),

@@ -9,7 +9,7 @@ from fukusen.auditing.engine import EMPTY, LEAK, PEAK
 from fukusen.auditing.evidence import middle
 from fukusen.auditing.facts import ModelFacts
 from fukusen.auditing.suspicions import Case
-from fukusen.methods import Method, is_class_agnostic, leak_share
+from fukusen.methods import Method, is_class_agnostic, is_homogeneous, keeps_positive, leak_share
 from fukusen.models import INPUT
 from fukusen.records import Finding, Undefined
 from fukusen.scores import Score
@@ -66,15 +66,21 @@ def _manipulated(method: Method, leak: float, facts: ModelFacts, findings: Seque
         at_layer = any(one.evidence.get("layer") != INPUT for one in untrue)
         if at_layer or method.family != "cam":
             reasons.append("it is made from gradients that are not the slopes of what the model computes")
+    if keeps_positive(method) and any(one.check == "cancelling_channels" for one in model):
+        reasons.append("it shows one of each pair of channels that undo each other, and such channels were found")
     return reasons
 
 
 def _unreliable(case: Case, pair: tuple[Method, Score], leak: float, findings: Sequence[Finding]) -> Reasons:
     method, score = pair
     reasons: Reasons = []
-    told = [one for one in findings if one.scope == "model" and one.check == "score_disagreement"]
-    if abs(leak) > NO_LEAK and any(one.method == method.name for one in told):
+    # What another method's maps on a trusted model are like says little of one that every faint difference redraws.
+    bounds = case.bounds if case.usual is None or is_homogeneous(method) else case.usual
+    likeness = middle(case.evidence.numbers("score_disagreement", method=method.name))
+    if abs(leak) > NO_LEAK and likeness is not None and likeness < bounds["score_disagreement"].value:
         reasons.append("its maps differ from those of the log-odds, which a shift of the logits cannot move")
+    if abs(leak) > NO_LEAK and any(one.check == "shift_in_map" for one in findings):
+        reasons.append("it shows what all classes share, which no prediction depends on")
     drawn, _ = _drawn(case, pair)
     empty = sum(one.value == EMPTY for one in case.evidence.of(PEAK, method=method.name, score=score.name))
     if 2 * empty > drawn:

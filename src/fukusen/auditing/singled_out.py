@@ -1,62 +1,50 @@
-"""Which of the images below a bound are worth a person's time, where a network falls below it often."""
+"""Whose likeness before and after softmax tells something, and which images it is worth a person's time for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import quantiles
 
-from fukusen.auditing.evidence import Numbers
+from fukusen.auditing.evidence import Evidence, Numbers
+from fukusen.methods import is_homogeneous, methods
 
-FEWEST = 4
+CHECK = "score_disagreement"
 
 
-def fence(numbers: Numbers, reach: float) -> float:
-    """The value below which a number is far from all the others: so many quartile ranges below the lower quartile.
+def likenesses(evidence: Evidence) -> dict[str, Numbers]:
+    """By method, how alike its maps before and after softmax are on each image; of the methods that can tell.
 
-    Up to a quarter of the numbers can lie anywhere and leave it where it is. Source: tukey1977exploratory.
+    Where a map does not grow with the gradient, as Grad-CAM++'s, a channel counts fully as soon as its gradient is
+    above zero: on honest networks too, a faint difference between two scores redraws it. Such a method tells something
+    only where no other was measured.
 
     Args:
-        numbers: by image.
-        reach: in quartile ranges.
-
-    Returns:
-        Infinity where there are too few numbers to tell.
-
-    Example:
-        >>> fence({"a": 0.5, "b": 0.75, "c": 0.75, "d": 1.0, "e": 1.0}, 1.5)
-        0.375
+        evidence: the measurements.
     """
-    if len(numbers) < FEWEST:
-        return float("inf")
-    low, _, high = quantiles(numbers.values(), n=4, method="inclusive")
-    return low - reach * (high - low)
+    groups = {method: numbers for (method,), numbers in evidence.by(CHECK, "method").items()}
+    steady = {name: numbers for name, numbers in groups.items() if is_homogeneous(methods.get(name.partition("@")[0]))}
+    return steady or groups
 
 
-def singled_out(groups: Mapping[str, Numbers], bound: float, *, reach: float, share: float) -> list[str]:
-    """The images with a number below the bound that stand out on this network, and else the worst of them.
+def singled_out(groups: Mapping[str, Numbers], bound: float, share: float) -> list[str]:
+    """The images with a number below the bound, the worst first, to this share of the images and one at least.
 
-    On some honest networks some methods' numbers fall below any fixed bound on half of the images: nothing is told of
-    an image by that. An image is called where its number is far from those of the other images; the queue is then
-    filled up with the worst, to this share of the images and one at least.
+    On some honest networks some methods' numbers fall below any fixed bound on half of the images: a queue of them all
+    would be of no use.
 
     Args:
         groups: numbers of images, by method.
         bound: what is out of it may be called.
-        reach: how far is far, in quartile ranges.
         share: of the images, from 0 to 1.
 
     Returns:
-        Names, those that stand out first.
+        Names.
+
+    Example:
+        >>> singled_out({"grad_cam": {"a": 0.2, "b": 0.1, "c": 0.9}}, 0.3, 0.05)
+        ['b']
     """
     worst: Numbers = {}
-    called: dict[str, None] = {}
     for numbers in groups.values():
-        far = fence(numbers, reach)
-        below = {item: value for item, value in numbers.items() if value < bound}
-        worst.update({item: min(value, worst.get(item, value)) for item, value in below.items()})
-        called.update(dict.fromkeys(item for item, value in below.items() if value < far))
+        worst.update({item: min(value, worst.get(item, value)) for item, value in numbers.items() if value < bound})
     room = max(1, int(share * len({item for numbers in groups.values() for item in numbers})))
-    for item in sorted(worst, key=lambda name: (worst[name], name)):
-        if len(called) < room:
-            called[item] = None
-    return list(called)
+    return sorted(worst, key=lambda name: (worst[name], name))[:room]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from statistics import median
 
 from fukusen.auditing.bounds import Bound
 from fukusen.auditing.engine import PEAK
 from fukusen.auditing.evidence import Evidence, Numbers, middle
 from fukusen.auditing.places import place_of
-from fukusen.auditing.singled_out import singled_out
+from fukusen.auditing.singled_out import likenesses, singled_out
 from fukusen.checks.truth import PATH
 from fukusen.models import INPUT
 from fukusen.records import Finding, Severity
@@ -78,6 +79,25 @@ def shift_findings(case: Case) -> Iterator[Finding]:
         yield Finding("shift_share", "model", severity, value, bound, told, score="logit", priority=1.0, evidence=facts)
 
 
+def drawn_findings(case: Case) -> Iterator[Finding]:
+    """What all logits share, strong enough on the typical image to be seen in a logit's heatmap."""
+    bound = case.bounds["shift_in_map"].value
+    for layer in case.evidence.values("shift_in_map", "layer"):
+        numbers = case.evidence.numbers("shift_in_map", layer=layer)
+        typical = middle(numbers)
+        if typical is None or typical <= bound:
+            continue
+        beyond = sum(value > bound for value in numbers.values())
+        told = (
+            f"{_where(layer)}, what the mean of all logits draws into a logit's heatmap is {typical:.3g} times as "
+            f"strong on the typical image as what tells the classes apart (bound {bound:.2g}; out of it on {beyond} of "
+            f"{len(numbers)} images). No prediction depends on it: do not show heatmaps of logits of this model."
+        )
+        facts = {"layer": layer, "images": beyond, "measured_on": len(numbers)}
+        about = (None, None, "logit", 0.9, facts)
+        yield Finding("shift_in_map", "model", "medium", typical, bound, told, *about)
+
+
 def added_findings(case: Case) -> Iterator[Finding]:
     """What acts on the logits beside the last layer, however faint."""
     bound = case.bounds["added_shift"].value
@@ -134,11 +154,29 @@ def truth_findings(case: Case) -> Iterator[Finding]:
             yield Finding("gradient_truth", "model", "high", worst, bound, told, priority=1.0, evidence=facts)
 
 
+def cancelling_findings(case: Case) -> Iterator[Finding]:
+    """Copied channels whose weights sum to nothing."""
+    bound, share = (case.bounds[f"cancelling_channels{kind}"].value for kind in ("", "_images"))
+    for layer in case.evidence.values("cancelling_channels", "layer"):
+        numbers = case.evidence.numbers("cancelling_channels", layer=layer)
+        beyond = [value for value in numbers.values() if value > bound]
+        if len(beyond) < max(2.0, share * len(numbers)):
+            continue
+        typical = median(beyond)
+        told = (
+            f"{_where(layer)}, channels of the same pattern undo each other: what they add and take off again is "
+            f"{typical:.3g} times as much as all that is left (bound {bound:.2g}; out of it on {len(beyond)} of "
+            f"{len(numbers)} images). No output depends on it. Heatmaps that keep positive gradients alone, as those "
+            "of layer_cam and guided_backprop, show what one of them adds, before and after softmax."
+        )
+        facts = {"layer": layer, "images": len(beyond), "measured_on": len(numbers)}
+        yield Finding("cancelling_channels", "model", "high", typical, bound, told, priority=1.0, evidence=facts)
+
+
 def disagreement_findings(case: Case) -> Iterator[Finding]:
     """Methods whose maps before and after softmax tell different stories on the typical image."""
     bound = case.bounds["score_disagreement"].value
-    for method in case.evidence.values("score_disagreement", "method"):
-        numbers = case.evidence.numbers("score_disagreement", method=method)
+    for method, numbers in likenesses(case.evidence).items():
         typical = middle(numbers)
         if typical is not None and typical < bound:
             told = (
@@ -169,9 +207,11 @@ def track_findings(case: Case) -> Iterator[Finding]:
 
 MODEL_SUSPICIONS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     shift_findings,
+    drawn_findings,
     added_findings,
     head_findings,
     truth_findings,
+    cancelling_findings,
     disagreement_findings,
     track_findings,
 )
@@ -224,9 +264,9 @@ def _image_shift(case: Case) -> Iterator[Finding]:
 
 
 def _image_disagreement(case: Case) -> Iterator[Finding]:
-    bound, reach, share = (case.bounds[f"score_disagreement_{kind}"].value for kind in ("image", "far", "share"))
-    groups = {method: numbers for (method,), numbers in case.evidence.by("score_disagreement", "method").items()}
-    called = singled_out(groups, bound, reach=reach, share=share)
+    bound, share = (case.bounds[f"score_disagreement_{kind}"].value for kind in ("image", "share"))
+    groups = likenesses(case.evidence)
+    called = singled_out(groups, bound, share)
     for method, numbers in groups.items():
         below = {item: value for item, value in numbers.items() if value < bound}
         left = sum(item not in called for item in below)

@@ -60,9 +60,57 @@ def shares_at(check: str, tape: Tape, place: Place) -> list[Measurement]:
     """
     whole = tape.gradient(Logit(), place).double().flatten(1)
     telling = tape.gradient(CenteredLogit(), place).double().flatten(1)
-    common, own = (whole - telling).norm(dim=1), telling.norm(dim=1)
+    return _ratios(check, tape, place, ((whole - telling).norm(dim=1), telling.norm(dim=1)))
+
+
+@checks.register
+@dataclass(frozen=True)
+class ShiftInMap:
+    """How much of a logit's HiResCAM map no prediction depends on, per image and layer.
+
+    The map of a logit is the sum of two: that of the mean of all logits, which can be redrawn without changing a
+    prediction, and that of the logit's distance from the mean. This is the length of the first against the second.
+    Training moves the mean logit little, and not in the way features point, so that in a trained network the first is
+    fainter than the gradients that it is made of; a row that is added to the last layer in order to be seen points
+    where features do. At the input, where no layer has rows and columns, input times gradient stands for HiResCAM.
+    Source: lerma2023vulnerability, draelos2020hirescam.
+    """
+
+    name: ClassVar[str] = "shift_in_map"
+    title: ClassVar[str] = "Share of a logit's heatmap that no prediction depends on"
+    source: ClassVar[str] = "lerma2023vulnerability"
+    meaning: ClassVar[str] = (
+        "size of what the mean of all logits draws into a logit's heatmap, relative to what tells classes apart; near "
+        "0 in an honest network, from 0.4 on people see the difference"
+    )
+    scope: ClassVar[Scope] = "image"
+    larger_is_worse: ClassVar[bool] = True
+
+    def applies(self, classifier: Classifier) -> Undefined | None:
+        """Only to softmax logits."""
+        return no_free_shift(classifier)
+
+    def measure(self, sight: Sight) -> list[Measurement]:
+        """One ratio >= 0 for each image and layer."""
+        tape = sight.tape
+        if tape is None:
+            return []
+        read: list[tuple[Place, Tensor]] = [(layer, tape.activations(layer)) for layer in tape.layers]
+        if not read and tape.at_input:
+            read = [(INPUT, tape.batch.images)]
+        return [measurement for place, seen in read for measurement in self._at(tape, place, seen)]
+
+    def _at(self, tape: Tape, place: Place, seen: Tensor) -> list[Measurement]:
+        whole, telling = (tape.gradient(score, place).double() for score in (Logit(), CenteredLogit()))
+        drawn = ((seen.to(part) * part).sum(dim=1).flatten(1) for part in (whole - telling, telling))
+        common, own = (each.norm(dim=1) for each in drawn)
+        return _ratios(self.name, tape, place, (common, own))
+
+
+def _ratios(check: str, tape: Tape, place: Place, sizes: tuple[Tensor, Tensor]) -> list[Measurement]:
+    """What all logits share relative to what tells them apart, for each image."""
     found = []
-    for item, shared, kept in zip(tape.batch.items, common.tolist(), own.tolist(), strict=True):
+    for item, shared, kept in zip(tape.batch.items, *(size.tolist() for size in sizes), strict=True):
         value: Value = shared / kept if kept > 0 else Undefined("the logits do not depend on this layer")
         found.append(Measurement(check, value, item, layer=str(place)))
     return found

@@ -22,8 +22,7 @@ NO_LAYER = Undefined("the network has no layer with rows and columns")
 class Cam(ABC):
     """The walk that class activation maps share; ``weigh`` is the paper's formula.
 
-    ``homogeneous``: whether a gradient k times as large gives a map k times as large, so that scores which differ by
-    a factor per image need no map of their own.
+    Where a subclass is ``homogeneous``, scores that differ by a factor per image need no map of their own.
     """
 
     track: ClassVar[Track] = "inner"
@@ -140,6 +139,7 @@ class LayerCam(Cam):
     """
 
     name: ClassVar[str] = "layer_cam"
+    keeps_positive: ClassVar[bool] = True
     source: ClassVar[str] = "jiang2021layercam"
 
     def weigh(self, activations: Activations, gradients: Gradients) -> Maps:

@@ -122,6 +122,7 @@ class GuidedBackprop:
     """
 
     name: ClassVar[str] = "guided_backprop"
+    keeps_positive: ClassVar[bool] = True
     track: ClassVar[Track] = "inner"
     family: ClassVar[Family] = "gradient"
     reading: ClassVar[Reading] = "magnitude"
@@ -149,6 +150,7 @@ class GuidedGradCam:
     """
 
     name: ClassVar[str] = "guided_grad_cam"
+    keeps_positive: ClassVar[bool] = True
     track: ClassVar[Track] = "inner"
     family: ClassVar[Family] = "gradient"
     reading: ClassVar[Reading] = "magnitude"

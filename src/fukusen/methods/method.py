@@ -29,9 +29,11 @@ class Method(Protocol):
     ``single_pass``: whether it needs no pass beyond the tape's own. ``at_input``: whether it needs gradients at the
     input.
 
-    Three facts are given only where they differ from the usual: ``leak_share``, see below; ``class_agnostic = True``
-    where the maps are the same for every class and score, because no gradient of a score is read; and ``reads_layer``,
-    whether the maps are read at the classifier's layer, as those of the family ``cam`` are.
+    Five facts are given only where they differ from the usual: ``leak_share``, see below; ``class_agnostic = True``
+    where the maps are the same for every class and score, because no gradient of a score is read; ``homogeneous =
+    False`` where a gradient k times as large does not give a map k times as large; ``keeps_positive = True`` where
+    positive gradients alone are added up; and ``reads_layer``, whether the maps are read at the classifier's layer, as
+    those of the family ``cam`` are.
     """
 
     name: ClassVar[str]
@@ -165,6 +167,16 @@ def resolution_of(method: Method, model: Classifier) -> tuple[int, int] | None:
 def is_class_agnostic(method: Method) -> bool:
     """Whether the maps are the same for every class and score."""
     return bool(getattr(method, "class_agnostic", False))
+
+
+def is_homogeneous(method: Method | type[Method]) -> bool:
+    """Whether a gradient k times as large gives a map k times as large."""
+    return bool(getattr(method, "homogeneous", True))
+
+
+def keeps_positive(method: Method) -> bool:
+    """Whether positive gradients alone are added up, so that what cancels in a sum shows."""
+    return bool(getattr(method, "keeps_positive", False))
 
 
 def leak_share(method: Method) -> float:
