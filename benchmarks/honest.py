@@ -28,7 +28,7 @@ from fukusen.models import Classifier, wrap
 
 MARK = "honest"
 IMAGES = 40
-STEPS = {"vit": 2000, "vit_pooled": 2000, "convnext": 1200, "mobilenet": 1200}
+STEPS = {"vit": 2000, "vit_pooled": 2000, "mobilenet": 1200}
 USUAL_STEPS, BATCH = 600, 64
 STEEPEST = {"vit": 1e-3, "vit_pooled": 1e-3}
 FURTHEST = 4
@@ -70,9 +70,6 @@ SHAPES: dict[str, Callable[[int], nn.Module]] = {
     "deep_head": _deep_head,
     "resnet": _from_timm("resnet10t", channels=(16, 32, 64, 64), stem_width=16, output_stride=8),
     "densenet": _from_timm("densenet121", growth_rate=12, block_config=(3, 3)),
-    "convnext": _from_timm(
-        "convnext_atto", depths=(1, 1, 1, 1), dims=(24, 48, 64, 64), patch_size=2, output_stride=8, ls_init_value=None
-    ),
     "mobilenet": _from_timm("mobilenetv2_035", output_stride=8),
     "vit": _from_timm("vit_tiny_patch16_224", **_TOKENS),
     "vit_pooled": _from_timm("vit_tiny_patch16_224", **_TOKENS, global_pool="avg", class_token=False),

@@ -166,6 +166,16 @@ def test_scores_that_disagree_ask_for_attention(model: Classifier) -> None:
     assert _verdicts(found)["hires_cam", "log_odds"] == "sound"
 
 
+@pytest.mark.parametrize(("last", "told"), [(-0.1, True), (0.4, False)])
+def test_few_images_contradict_behaviour_only_together(model: Classifier, last: float, told: bool) -> None:
+    """Two of three below zero is what chance gives in one of two samples."""
+    values = zip(ITEMS, (-0.1, -0.2, last), strict=True)
+    planted = [Measurement("track_contradiction", value, item, against="outer/log_odds") for item, value in values]
+    found = _judged(model, _instead(_clean(), planted))
+    assert [one.check for one in found.findings] == ["track_contradiction"] * told
+    assert found.status == ("attention" if told else "pass")
+
+
 def test_an_image_that_contradicts_itself_is_queued_with_its_places(model: Classifier) -> None:
     """The sentence names both places."""
     planted = [

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fukusen.auditing.significance import conformal, discoveries
+from fukusen.auditing.significance import by_chance, conformal, discoveries
 
 numbers = st.floats(-5, 5, allow_nan=False)
 
@@ -29,6 +30,19 @@ def test_of_the_same_distribution_few_are_below_a_level(larger_is_worse: bool) -
         *reference, value = (chance.lognormvariate(0, 2) for _ in range(40))
         below += conformal(value, sorted(reference), larger_is_worse=larger_is_worse) <= 0.1
     assert 0.07 < below / 2000 < 0.12
+
+
+@given(st.lists(st.integers(-50, 50).filter(bool), min_size=1, max_size=8, unique_by=abs))
+def test_the_signed_rank_test_counts_every_outcome(values: list[int]) -> None:
+    """Of all ways to choose signs, how many give positive ranks as small a sum."""
+    ranks = {abs(value): rank for rank, value in enumerate(sorted(values, key=abs), 1)}
+    sum_of = sum(ranks[value] for value in values if value > 0)
+    ways = [
+        sum(rank for rank, up in zip(ranks.values(), signs, strict=True) if up)
+        for signs in product((0, 1), repeat=len(values))
+    ]
+    expected = sum(way <= sum_of for way in ways) / len(ways)
+    assert by_chance([value + 0.5 for value in values], 0.5) == pytest.approx(expected, abs=1e-12)
 
 
 @given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.01, 0.5))

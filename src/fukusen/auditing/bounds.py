@@ -84,6 +84,12 @@ _ALWAYS = (
         "median rank correlation over the images; below it maps and behaviour are unrelated or opposed",
     ),
     Bound(
+        "track_contradiction_chance",
+        0.125,
+        "chance that the images lie so far below track_contradiction together if each were as likely as far above it; "
+        "three that are all below reach it, of four one may be above by least",
+    ),
+    Bound(
         "track_contradiction_image",
         -0.3,
         "rank correlation on one image over 49 cells; unrelated maps fall below it about once in 50 times",

@@ -202,7 +202,8 @@ class _Tally:
         for side, tape, shares in zip(self.sides, tapes, self.shares, strict=True):
             if side.blind or ShiftShare().applies(side.model) is not None:
                 continue
-            for found in ShiftShare().measure(Sight(side.model, tape, {}, {})):
+            measured = ShiftShare().measure(Sight(side.model, tape, {}, {}))
+            for found in (one for one in measured if one.check == ShiftShare.name):
                 shares.setdefault(str(found.layer), []).append(found.value)
 
     def outputs(self) -> Promise:

@@ -22,6 +22,7 @@ from fukusen.auditing.rows import row_of
 from fukusen.auditing.singled_out import CHECK as LIKENESS
 from fukusen.auditing.singled_out import likenesses
 from fukusen.auditing.standing_out import estimate
+from fukusen.auditing.steadied import steadied
 from fukusen.auditing.suspicions import MODEL_SUSPICIONS, Case, added_findings, image_findings, truth_findings
 from fukusen.auditing.unusual import unusual
 from fukusen.checks import Check, checks
@@ -101,7 +102,7 @@ class Found:
     def _case(self, measurements: Sequence[Measurement]) -> Case:
         usual = bounds_for(self.facts.classes)
         bounds = usual if self.reference is None else self.reference.bounds()
-        return Case(Evidence(measurements), bounds, usual)
+        return Case(Evidence(steadied(measurements)), bounds, usual)
 
 
 def standing_out(plan: Plan, found: Found) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from scipy.stats import wilcoxon
+
 
 def conformal(value: float, reference: Sequence[float], *, larger_is_worse: bool) -> float:
     """The conformal p-value of a number: the share of the reference, itself counted in, that is at least as extreme.
@@ -29,6 +31,22 @@ def conformal(value: float, reference: Sequence[float], *, larger_is_worse: bool
     else:
         extreme = len(reference) - bisect_left([-one for one in reversed(reference)], -value)
     return (1 + extreme) / (1 + len(reference))
+
+
+def by_chance(values: Sequence[float], bound: float) -> float:
+    """The chance that numbers lie so far below a bound together where each is as likely as far above it.
+
+    Wilcoxon's signed-rank test, one-sided. Source: wilcoxon1945individual.
+
+    Args:
+        values: at least one, not all of them on the bound.
+        bound: that they should not lie below.
+
+    Example:
+        >>> by_chance([-0.1, -0.2, -0.3], 0.0)
+        0.125
+    """
+    return float(wilcoxon([value - bound for value in values], alternative="less").pvalue)
 
 
 def discoveries(p_values: Sequence[float], level: float) -> list[bool]:

@@ -10,6 +10,7 @@ from fukusen.auditing.bounds import Bound
 from fukusen.auditing.engine import PEAK
 from fukusen.auditing.evidence import Evidence, Numbers, middle
 from fukusen.auditing.places import place_of
+from fukusen.auditing.significance import by_chance
 from fukusen.auditing.singled_out import likenesses, singled_out
 from fukusen.checks.truth import PATH
 from fukusen.models import INPUT
@@ -192,10 +193,10 @@ def disagreement_findings(case: Case) -> Iterator[Finding]:
 
 def track_findings(case: Case) -> Iterator[Finding]:
     """Inner maps that, taken together, do not point at what predictions depend on."""
-    bound = case.bounds["track_contradiction"].value
+    bound, level = (case.bounds[f"track_contradiction{kind}"].value for kind in ("", "_chance"))
     numbers = case.evidence.numbers("track_contradiction", method=None)
     typical = middle(numbers)
-    if typical is not None and typical < bound:
+    if typical is not None and typical < bound and by_chance([*numbers.values()], bound) <= level:
         told = (
             f"On the typical image, the heatmaps from the network's insides have nothing to do with the parts that its "
             f"prediction depends on (rank correlation {typical:.2f} with occlusion, bound {bound:.2f}, "

@@ -17,6 +17,8 @@ from fukusen.records import Measurement, Scope, Undefined, Value
 from fukusen.scores import CenteredLogit, Logit
 from fukusen.tape import Place, Tape
 
+TELLING = "telling_gradient"
+
 
 @checks.register
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class ShiftShare:
     """The gradient of the mean logit against the gradient of the logit's distance from that mean, per image and place.
 
     The first cannot change a prediction, the second is what predictions are made of; a t(x) added to every logit enters
-    the first whole and leaves the second alone. Source: lerma2023vulnerability, srinivas2021rethinking.
+    the first whole and leaves the second alone. The size of the second is measured beside, as ``telling_gradient``:
+    where a network is so sure of an image that it is next to nothing, any first is large against it, and an audit takes
+    that of the typical image instead. Source: lerma2023vulnerability, srinivas2021rethinking.
     """
 
     name: ClassVar[str] = "shift_share"
@@ -42,12 +46,20 @@ class ShiftShare:
         return no_free_shift(classifier)
 
     def measure(self, sight: Sight) -> list[Measurement]:
-        """One ratio >= 0 for each image at the layer, and one at the input where the tape reaches it."""
+        """One ratio >= 0 for each image at the layer, and one at the input where the tape reaches it; and the sizes."""
         tape = sight.tape
         if tape is None:
             return []
         places: list[Place] = [*tape.layers, *([INPUT] if tape.at_input else [])]
-        return [measurement for place in places for measurement in shares_at(self.name, tape, place)]
+        return [one for place in places for one in (*shares_at(self.name, tape, place), *_telling_at(tape, place))]
+
+
+def _telling_at(tape: Tape, place: Place) -> list[Measurement]:
+    """The size of the gradient that tells the classes apart, for each image at one place."""
+    sizes = tape.gradient(CenteredLogit(), place).double().flatten(1).norm(dim=1).tolist()
+    return [
+        Measurement(TELLING, size, item, layer=str(place)) for item, size in zip(tape.batch.items, sizes, strict=True)
+    ]
 
 
 def shares_at(check: str, tape: Tape, place: Place) -> list[Measurement]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fukusen.auditing import Reference
 from fukusen.auditing.evidence import Evidence
+from fukusen.auditing.steadied import steadied
 from fukusen.errors import CallError
 from fukusen.models import Classifier
 from fukusen.records import Measurement
@@ -43,4 +44,4 @@ def reference_of(folder: Path, model: Classifier) -> Reference:
     rows = {row["check"]: row["value"] for row in verdict["checks"] if row["value"] is not None}
     if "head_mean_row" in rows:
         measured.append(Measurement("head_mean_row", rows["head_mean_row"]))
-    return Reference(str(folder), theirs["spec"], theirs["digest"], own, len(good), Evidence(measured))
+    return Reference(str(folder), theirs["spec"], theirs["digest"], own, len(good), Evidence(steadied(measured)))
