@@ -1,10 +1,10 @@
 """What an audit says of honest networks of many shapes: their status, and how many images wait for a person.
 
 Each network learns digits at random places of a canvas, from a seed of its own, and is then audited as it is on
-pictures that it has not been trained on. Whatever the audit finds is a false alarm. Written as a table between two
-marks of docs/explanation/detection.md with ``--write``.
+pictures that it has not been trained on. Nobody manipulated it: what an audit finds is a false alarm, or true of an
+honest network. Written as a table between two marks of docs/explanation/detection.md with ``--write``.
 
-    python benchmarks/honest.py --classes 2 5 10 --seeds 1 --write
+    python benchmarks/honest.py --classes 2 10 --seeds 1 --write
 """
 
 from __future__ import annotations

@@ -98,3 +98,17 @@ def test_one_forward_pass_serves_the_predictions_and_the_maps(model: Classifier,
     model.net.head.register_forward_hook(lambda _module, inputs, _output: passes.append(len(inputs[0])))
     _examined(model, images, probed=False)
     assert passes == [2]
+
+
+def test_what_the_shift_is_held_against_is_measured_with_it(model: Classifier, images: Images) -> None:
+    """At the input: the gradient of the logit's distance from the mean, by autograd."""
+    leaf = images.clone().requires_grad_()
+    logits = model.net(leaf)
+    own = logits.gather(1, logits.argmax(dim=1, keepdim=True))[:, 0] - logits.mean(dim=1)
+    expected = torch.autograd.grad(own.sum(), leaf)[0].flatten(1).norm(dim=1)
+    found = _examined(model, images, probed=False).measurements
+    told = {one.item: one.value for one in found if one.check == "telling_gradient" and one.layer == "input"}
+    assert told == pytest.approx(dict(zip(NAMES, expected.tolist(), strict=True)), rel=1e-4)
+    independent = wrap(_Net().eval(), input_size=(3, 10, 10), head="sigmoid")
+    without = _examined(independent, images, probed=False).measurements
+    assert "telling_gradient" not in {one.check for one in without}

@@ -91,3 +91,17 @@ def test_channels_that_undo_each_other_are_seen_where_positive_gradients_alone_a
         "At the layer 0, channels of the same pattern undo each other: what they add and take off again is 0.5 times as"
     )
     assert _judged(several, planted[0]).findings == ()
+
+
+@pytest.mark.parametrize(("last", "verdict"), [(-0.2, "unreliable"), (0.6, "exposed")])
+def test_a_row_points_away_from_behaviour_where_chance_does_not_explain_it(last: float, verdict: str) -> None:
+    values = {"a.png": -0.3, "b.png": -0.4, "c.png": last}
+    planted = [
+        Measurement("track_contradiction", value, item, "grad_cam", "logit", "outer/log_odds")
+        for item, value in values.items()
+    ]
+    row = _rows((Spec("grad_cam"),), *planted)["grad_cam"]
+    assert row["verdict"] == verdict
+    assert ("it points away from what predictions depend on (median rank correlation -0.30)" in row["reasons"]) == (
+        verdict == "unreliable"
+    )

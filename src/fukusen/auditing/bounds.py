@@ -86,8 +86,8 @@ _ALWAYS = (
     Bound(
         "track_contradiction_chance",
         0.125,
-        "chance that the images lie so far below track_contradiction together if each were as likely as far above it; "
-        "three that are all below reach it, of four one may be above by least",
+        "chance that the images lie so far below track_contradiction (of a row: track_contradiction_row) together if "
+        "each were as likely as far above it; three that are all below reach it, of four one may be above by least",
     ),
     Bound(
         "track_contradiction_image",

@@ -202,8 +202,7 @@ class _Tally:
         for side, tape, shares in zip(self.sides, tapes, self.shares, strict=True):
             if side.blind or ShiftShare().applies(side.model) is not None:
                 continue
-            measured = ShiftShare().measure(Sight(side.model, tape, {}, {}))
-            for found in (one for one in measured if one.check == ShiftShare.name):
+            for found in ShiftShare().measure(Sight(side.model, tape, {}, {})):
                 shares.setdefault(str(found.layer), []).append(found.value)
 
     def outputs(self) -> Promise:

@@ -11,19 +11,20 @@ import torch
 from fukusen.arrays import Batch
 from fukusen.auditing.panel import GRID, Panel, panel_of
 from fukusen.auditing.plan import Plan, Tasks
-from fukusen.checks import Check, Sight, checks
+from fukusen.checks import Check, ShiftShare, Sight, checks
 from fukusen.methods import layers_of
-from fukusen.models import Classifier
+from fukusen.models import INPUT, Classifier
 from fukusen.models.engine import Engine
 from fukusen.records import Measurement, Undefined
-from fukusen.scores import Score, leak_of
-from fukusen.tape import Tape
+from fukusen.scores import CenteredLogit, Score, leak_of
+from fukusen.tape import Place, Tape
 
 COMPARED_SCORES = ("logit", "log_odds")
 WIDEST = 56
 AGREEMENT = "spearman"
 PEAK = "peak_cell"
 LEAK = "shift_leak"
+TELLING = "telling_gradient"
 EMPTY = Undefined("the heatmap is empty")
 
 StoredMaps = dict[tuple[str, str], np.ndarray | Undefined]
@@ -112,6 +113,7 @@ def _measure(tape: Tape, panel: Panel, built: Sequence[Check]) -> list[Measureme
     sight = Sight(tape.classifier, tape, panel.methods, panel.made)
     found = _run(built, sight, "image")
     found += _leaks(tape, tuple(panel.scores.values()))
+    found += _telling(tape) if any(one.check == ShiftShare.name for one in found) else []
     found += _agreements(panel)
     found += _peaks(panel)
     return found
@@ -124,6 +126,17 @@ def _leaks(tape: Tape, scores: Sequence[Score]) -> list[Measurement]:
         for score in scores
         for item, value in zip(tape.batch.items, leak_of(score, head, tape.logits, tape.targets).tolist(), strict=True)
     ]
+
+
+def _telling(tape: Tape) -> list[Measurement]:
+    """How large the gradient that tells the classes apart is at each place: the shift is held against it."""
+    places: list[Place] = [*tape.layers, *([INPUT] if tape.at_input else [])]
+    found = []
+    for place in places:
+        sizes = tape.gradient(CenteredLogit(), place).double().flatten(1).norm(dim=1).tolist()
+        pairs = zip(tape.batch.items, sizes, strict=True)
+        found += [Measurement(TELLING, size, item, layer=str(place)) for item, size in pairs]
+    return found
 
 
 def _agreements(panel: Panel) -> list[Measurement]:

@@ -8,6 +8,7 @@ from typing import Any
 from fukusen.auditing.engine import EMPTY, LEAK, PEAK
 from fukusen.auditing.evidence import middle
 from fukusen.auditing.facts import ModelFacts
+from fukusen.auditing.significance import by_chance
 from fukusen.auditing.suspicions import Case
 from fukusen.methods import Method, is_class_agnostic, is_homogeneous, keeps_positive, leak_share
 from fukusen.models import INPUT
@@ -85,9 +86,10 @@ def _unreliable(case: Case, pair: tuple[Method, Score], leak: float, findings: S
     empty = sum(one.value == EMPTY for one in case.evidence.of(PEAK, method=method.name, score=score.name))
     if 2 * empty > drawn:
         reasons.append(f"its heatmap is empty on {empty} of {drawn} images")
-    bound = case.bounds["track_contradiction_row"].value
-    typical = middle(case.evidence.numbers("track_contradiction", method=method.name, score=score.name))
-    if typical is not None and typical < bound:
+    bound, level = (case.bounds[f"track_contradiction_{kind}"].value for kind in ("row", "chance"))
+    values = case.evidence.numbers("track_contradiction", method=method.name, score=score.name)
+    typical = middle(values)
+    if typical is not None and typical < bound and by_chance([*values.values()], bound) <= level:
         reasons.append(f"it points away from what predictions depend on (median rank correlation {typical:.2f})")
     own = [one for one in findings if one.scope == "model" and (one.method, one.score) == (method.name, score.name)]
     return reasons + [str(one.evidence["row"]) for one in own if "row" in one.evidence]

@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
+from fukusen.auditing.engine import TELLING
 from fukusen.auditing.evidence import Numbers, middle
-from fukusen.checks.shift import TELLING
+from fukusen.checks import ShiftShare
 from fukusen.records import Measurement, Undefined
-
-CHECK = "shift_share"
 
 
 def steadied(measurements: Iterable[Measurement]) -> list[Measurement]:
@@ -29,7 +28,7 @@ def steadied(measurements: Iterable[Measurement]) -> list[Measurement]:
         if one.check == TELLING and not isinstance(one.value, Undefined):
             sizes[one.layer or ""][one.item or ""] = one.value
     usual = {layer: middle(numbers) or 0.0 for layer, numbers in sizes.items()}
-    return [_steady(one, sizes[one.layer or ""], usual) if one.check == CHECK else one for one in found]
+    return [_steady(one, sizes[one.layer or ""], usual) if one.check == ShiftShare.name else one for one in found]
 
 
 def _steady(one: Measurement, sizes: Numbers, usual: dict[str, float]) -> Measurement:

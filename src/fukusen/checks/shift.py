@@ -17,8 +17,6 @@ from fukusen.records import Measurement, Scope, Undefined, Value
 from fukusen.scores import CenteredLogit, Logit
 from fukusen.tape import Place, Tape
 
-TELLING = "telling_gradient"
-
 
 @checks.register
 @dataclass(frozen=True)
@@ -26,9 +24,9 @@ class ShiftShare:
     """The gradient of the mean logit against the gradient of the logit's distance from that mean, per image and place.
 
     The first cannot change a prediction, the second is what predictions are made of; a t(x) added to every logit enters
-    the first whole and leaves the second alone. The size of the second is measured beside, as ``telling_gradient``:
-    where a network is so sure of an image that it is next to nothing, any first is large against it, and an audit takes
-    that of the typical image instead. Source: lerma2023vulnerability, srinivas2021rethinking.
+    the first whole and leaves the second alone. Where a network is so sure of an image that the second is next to
+    nothing, any first is large against it; an audit takes that of the typical image instead.
+    Source: lerma2023vulnerability, srinivas2021rethinking.
     """
 
     name: ClassVar[str] = "shift_share"
@@ -46,20 +44,12 @@ class ShiftShare:
         return no_free_shift(classifier)
 
     def measure(self, sight: Sight) -> list[Measurement]:
-        """One ratio >= 0 for each image at the layer, and one at the input where the tape reaches it; and the sizes."""
+        """One ratio >= 0 for each image at the layer, and one at the input where the tape reaches it."""
         tape = sight.tape
         if tape is None:
             return []
         places: list[Place] = [*tape.layers, *([INPUT] if tape.at_input else [])]
-        return [one for place in places for one in (*shares_at(self.name, tape, place), *_telling_at(tape, place))]
-
-
-def _telling_at(tape: Tape, place: Place) -> list[Measurement]:
-    """The size of the gradient that tells the classes apart, for each image at one place."""
-    sizes = tape.gradient(CenteredLogit(), place).double().flatten(1).norm(dim=1).tolist()
-    return [
-        Measurement(TELLING, size, item, layer=str(place)) for item, size in zip(tape.batch.items, sizes, strict=True)
-    ]
+        return [measurement for place in places for measurement in shares_at(self.name, tape, place)]
 
 
 def shares_at(check: str, tape: Tape, place: Place) -> list[Measurement]:
@@ -89,7 +79,7 @@ class ShiftInMap:
     """
 
     name: ClassVar[str] = "shift_in_map"
-    title: ClassVar[str] = "Share of a logit's heatmap that no prediction depends on"
+    title: ClassVar[str] = "Heatmaps of logits show what predictions depend on"
     source: ClassVar[str] = "lerma2023vulnerability"
     meaning: ClassVar[str] = (
         "size of what the mean of all logits draws into a logit's heatmap, relative to what tells classes apart; near "
