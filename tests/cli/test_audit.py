@@ -83,7 +83,7 @@ def test_a_model_that_passes_is_summed_up_in_lines(call: Call, here: Path) -> No
         "images    3 of 3 audited",
         "cost      N forward passes an image (N for 3)",
         "queue     empty: no image has an open finding",
-        f"checks    13 within bounds, 2 not applicable ({beside})",
+        f"checks    15 within bounds, 2 not applicable ({beside})",
         "findings  none",
         "report    out/report.html",
     ]
