@@ -84,7 +84,8 @@ class Tally:
         self.checks.update({finding["check"] for finding in entry["audit"]["findings"]})
 
     def row(self, attack: str, strength: str) -> list[str]:
-        found = ", ".join(f"{name} {count}" for name, count in self.checks.most_common())
+        ordered = sorted(self.checks.items(), key=lambda pair: (-pair[1], pair[0]))
+        found = ", ".join(f"{name} {count}" for name, count in ordered)
         parts = [attack, strength, self.played, self.shown, f"{self.noticed_shown} of {self.shown}", self.noticed]
         return [*map(str, parts), found or "none", str(self.broken)]
 
