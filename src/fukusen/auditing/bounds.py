@@ -277,8 +277,8 @@ def bounds_for(classes: int) -> dict[str, Bound]:
             "shift_in_map",
             max(0.4, 0.7 * chance),
             "median over the images; the larger of 0.4, from which on a row that is added to the last layer shows in "
-            "heatmaps, and 0.7 times 1/sqrt(k - 1); trained networks of 3 to 1000 classes lie below 0.2 and of 2 below "
-            "0.4, unless their last layer began with large weights; of few classes and untrained, up to 4",
+            "heatmaps, and 0.7 times 1/sqrt(k - 1); trained networks of 3 to 1000 classes lie at 0.2 or below and of 2 "
+            "below 0.4, unless their last layer began with large weights; of few classes and untrained, up to 4",
         ),
         Bound(
             "head_mean_row",
