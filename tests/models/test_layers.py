@@ -145,6 +145,7 @@ def test_a_module_that_is_called_twice_has_two_layers() -> None:
 
 
 def test_any_of_the_names_of_a_shared_module() -> None:
+    torch.manual_seed(0)
     net = _Small().eval()
     net.alias = net.second
     assert wrap(net, layer="alias", input_size=SMALL).layer == Layer("second", 0, "channels_first", (8, 32, 32))
@@ -166,6 +167,7 @@ MESSAGES = {
 
 @pytest.mark.parametrize("asked", MESSAGES)
 def test_bad_names(asked: str) -> None:
+    torch.manual_seed(0)
     kind, message = MESSAGES[asked]
     with pytest.raises(kind) as caught:
         wrap(_Small().eval(), layer=asked, input_size=SMALL)
