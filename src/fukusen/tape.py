@@ -125,6 +125,11 @@ class Tape:
             )
         return targets
 
+    @property
+    def places(self) -> list[Place]:
+        """Where this tape has gradients: its layers, and the input where it reaches that."""
+        return [*self.layers, *([INPUT] if self.at_input else [])]
+
     def activations(self, layer: Layer) -> Activations:
         """What the layer put out in the forward pass, shape (b, c, h, w), without a graph."""
         self._known(layer)
@@ -198,7 +203,7 @@ class Tape:
 
     def _rewind(self, direction: Score) -> dict[Place, Gradients]:
         capture = self._graph
-        places: list[Place] = [*self.layers, *([INPUT] if self.at_input else [])]
+        places = self.places
         ends = [capture.images if place == INPUT else capture.outputs[cast(Layer, place)] for place in places]
         found = torch.autograd.grad(
             capture.logits, ends, self.cotangent(direction), retain_graph=True, allow_unused=True

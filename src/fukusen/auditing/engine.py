@@ -13,11 +13,11 @@ from fukusen.auditing.panel import GRID, Panel, panel_of
 from fukusen.auditing.plan import Plan, Tasks
 from fukusen.checks import Check, ShiftShare, Sight, checks
 from fukusen.methods import layers_of
-from fukusen.models import INPUT, Classifier
+from fukusen.models import Classifier
 from fukusen.models.engine import Engine
 from fukusen.records import Measurement, Undefined
 from fukusen.scores import CenteredLogit, Score, leak_of
-from fukusen.tape import Place, Tape
+from fukusen.tape import Tape
 
 COMPARED_SCORES = ("logit", "log_odds")
 WIDEST = 56
@@ -130,9 +130,8 @@ def _leaks(tape: Tape, scores: Sequence[Score]) -> list[Measurement]:
 
 def _telling(tape: Tape) -> list[Measurement]:
     """How large the gradient that tells the classes apart is at each place: the shift is held against it."""
-    places: list[Place] = [*tape.layers, *([INPUT] if tape.at_input else [])]
     found = []
-    for place in places:
+    for place in tape.places:
         sizes = tape.gradient(CenteredLogit(), place).double().flatten(1).norm(dim=1).tolist()
         pairs = zip(tape.batch.items, sizes, strict=True)
         found += [Measurement(TELLING, size, item, layer=str(place)) for item, size in pairs]

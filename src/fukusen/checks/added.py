@@ -13,12 +13,12 @@ from fukusen.arrays import Batch, Logits
 from fukusen.checks.check import Sight, checks, no_free_shift
 from fukusen.checks.shift import shares_at
 from fukusen.errors import ModelError
-from fukusen.models import INPUT, Classifier
+from fukusen.models import Classifier
 from fukusen.models.classifier import unwrapped
 from fukusen.models.evaluation import evaluating
 from fukusen.records import Measurement, Scope, Undefined
 from fukusen.repairs.centring import in_weights
-from fukusen.tape import Place, Tape
+from fukusen.tape import Tape
 
 _SAME = 1e-3
 NO_ROWS = Undefined("no linear layer with one row a class was found at the end of the network")
@@ -64,8 +64,7 @@ class AddedShift:
             return [Measurement(self.name, found, item) for item in tape.batch.items]
         batch = Batch(tape.batch.items, tape.batch.images, tape.targets)
         other = Tape(found, batch, layers=tape.layers, at_input=tape.at_input)
-        places: list[Place] = [*tape.layers, *([INPUT] if tape.at_input else [])]
-        return [one for place in places for one in shares_at(self.name, other, place)]
+        return [one for place in tape.places for one in shares_at(self.name, other, place)]
 
 
 def _centred(classifier: Classifier, tape: Tape) -> Classifier | Undefined:

@@ -48,8 +48,7 @@ class ShiftShare:
         tape = sight.tape
         if tape is None:
             return []
-        places: list[Place] = [*tape.layers, *([INPUT] if tape.at_input else [])]
-        return [measurement for place in places for measurement in shares_at(self.name, tape, place)]
+        return [measurement for place in tape.places for measurement in shares_at(self.name, tape, place)]
 
 
 def shares_at(check: str, tape: Tape, place: Place) -> list[Measurement]:
