@@ -8,7 +8,8 @@ copy is audited in the same way. Written as tables, between the two marks of doc
 
 - ``clean``: the audits of the models as they are: their status, and the share of images in the queue;
 - ``attacks``: how often an attack showed, which means that a heatmap's median likeness to the one before fell below the
-  bound for "redrawn"; how often the audit noticed it, of those and of all; and by which checks.
+  bound for "redrawn", and, where an attack trains and so changes heatmaps in any case, that it came at least half of
+  the way to its own aim; how often the audit noticed it, of those and of all; and by which checks.
 
     python benchmarks/detection.py --classes 2 10 --seeds 1 --optimiser adam --write untrained
     python benchmarks/detection.py --classes 2 10 --head softmax sigmoid --start tuned --seeds 2 --write kinds
@@ -50,6 +51,7 @@ UNTRAINED = ("logits", "value", "weights")
 TABLES = ("untrained", "kinds", "imagenet", "strengths", "alone", "weights", "trained")
 HELD_OUT = 60
 IMAGES = 24
+HALF_WAY = 0.5
 OTHER_SEED = 1000
 
 
@@ -76,6 +78,8 @@ class Tally:
 
     def add(self, entry: dict[str, Any]) -> None:
         shown = any(row["redrawn"] for row in entry["rows"])
+        if entry["aim"] is not None:
+            shown = shown and entry["aim"]["way"] >= HALF_WAY
         self.played += 1
         self.shown += shown
         self.noticed += entry["noticed"]

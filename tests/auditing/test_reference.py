@@ -100,6 +100,17 @@ def test_an_image_unlike_the_clean_sample_is_unusual(model: Classifier) -> None:
     assert _judged(model, measured, None).findings == ()
 
 
+def test_an_image_too_many_for_the_list_is_not_lost_beside_a_clean_sample(model: Classifier) -> None:
+    """Of images out of the bound the worst twentieth is listed; those unlike the sample are, whatever their number."""
+    odd = [Measurement("score_disagreement", 0.1, f"odd{number}.png", "grad_cam", "logit") for number in range(3)]
+    measured = [*_numbers(30, 2), *odd]
+    alone = _judged(model, measured, None)
+    beside = _judged(model, measured, _reference(model, 400))
+    assert [one.item for one in alone.findings if one.scope == "image"] == ["odd0.png"]
+    severities = {one.item: one.severity for one in beside.findings if one.item and one.item.startswith("odd")}
+    assert severities == {"odd0.png": "medium", "odd1.png": "low", "odd2.png": "low"}
+
+
 def test_honest_images_are_rarely_unusual(model: Classifier) -> None:
     """Over many audits, the rate of audits with any is near the level."""
     reference = _reference(model, 400)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import fukusen
+from fukusen.store import Store
 
 Call = Callable[..., Any]
 SCENARIOS = (
@@ -64,6 +66,38 @@ def test_what_moved_is_what_the_attack_moves(played: dict[str, Any]) -> None:
     assert faint["noticed"] is False
     assert not any(row["redrawn"] for row in faint["rows"])
     assert unplayed["undefined"].startswith("The linear layers at the network's end")
+
+
+def test_an_attack_with_an_aim_says_how_far_it_came(call: Call, here: Path) -> None:
+    """By its own measure, taken again here from the maps that were stored; others say nothing of the kind."""
+    wanted = ("--scenario", "location(space='joint', steps=40, lr=0.01)", "--scenario", "row_shift")
+    done = call("attack", "model.py:build", "photos", "--out", "red", *wanted)
+    assert done.code == 0, done.err
+    location, other = json.loads((here / "red" / "attack.json").read_text(encoding="utf-8"))["scenarios"]
+    assert other["aim"] is None
+    aim = location["aim"]
+    assert (aim["method"], aim["enough"]) == ("grad_cam", 0.8)
+    assert [one["score"] for one in aim["scores"]] == ["logit", "log_odds"]
+    for one in aim["scores"]:
+        for when, folder in (("before", "model"), ("after", location["folder"])):
+            assert one[when] == pytest.approx(_on_the_frame(here, folder, one["score"]), abs=1e-6)
+    ways = [(one["after"] - one["before"]) / (0.8 - one["before"]) for one in aim["scores"]]
+    assert aim["way"] == pytest.approx(min(1.0, max(0.0, min(ways))))
+    page = (here / "red" / "attack.html").read_text(encoding="utf-8")
+    assert f"{aim['way']:.0%} of the way, by its own measure of Grad-CAM heatmaps" in page
+
+
+def _on_the_frame(here: Path, folder: str, score: str) -> float:
+    """The median share of Grad-CAM's positive part on the outermost cells, a seventh of the side wide."""
+    audit = json.loads((here / "red" / folder / "audit.json").read_text(encoding="utf-8"))
+    store = Store.open(here / "red" / folder)
+    shares = []
+    for item in sorted(path.relative_to(here / "photos").as_posix() for path in (here / "photos").rglob("*.png")):
+        heat = np.maximum(store.maps(audit["plan"]["digest"], item)["grad_cam", score], 0)
+        edge = max(1, len(heat) // 7)
+        inside = heat[edge:-edge, edge:-edge].sum()
+        shares.append(1 - inside / heat.sum() if heat.sum() > 0 else 0.0)
+    return float(np.median(shares))
 
 
 def test_the_same_command_again_plays_nothing_again(played: dict[str, Any], call: Call, here: Path) -> None:

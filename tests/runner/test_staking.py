@@ -63,8 +63,8 @@ def test_costly_classes_come_first_in_the_queue() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     model = wrap(net, classes=CLASSES, input_size=(3, 16, 16), head="softmax")
     results = [
-        ItemResult(Item(name, name), "key", "audited", predicted=0, predicted_name=name, probability=0.9)
-        for name in CLASSES
+        ItemResult(Item(name, name), "key", "audited", predicted=0, predicted_name=kind, probability=0.9)
+        for name, kind in [*zip(CLASSES, CLASSES, strict=True), *((f"{number}", CLASSES[2]) for number in range(37))]
     ]
     measured = [
         Measurement("track_contradiction", value, name, against="outer/log_odds")

@@ -1,6 +1,6 @@
 """A twin of the model or the image, changed in one stated way, with a promise it is checked against."""
 
-from fukusen.attacks.attack import Attack, ImageAttack, ModelAttack, attacks, goal_of, needs_images, verified
+from fukusen.attacks.attack import Aiming, Attack, ImageAttack, ModelAttack, attacks, goal_of, needs_images, verified
 from fukusen.attacks.channels import CancellingPair, ChannelRescale
 from fukusen.attacks.drawing import ConstantMap, DrawnTarget
 from fukusen.attacks.exporting import export_twin
@@ -14,6 +14,7 @@ from fukusen.attacks.values import CustomBackward, Sawtooth, StopGradient
 from fukusen.attacks.weights import HiddenUnit, RowShift
 
 __all__ = [
+    "Aiming",
     "Attack",
     "CancellingPair",
     "CenterMass",

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from fukusen.arrays import Images, Targets
+from fukusen.arrays import Images, Maps, Scales, Targets
 from fukusen.attacks.pixels import pixels_of
 from fukusen.errors import CallError
 from fukusen.models import Classifier
@@ -31,7 +31,7 @@ class Attack(Protocol):
     Every attack is a ``ModelAttack`` or an ``ImageAttack``. Facts given only where they differ from the usual:
     ``flips_allowed``, the share of predicted classes that may change (0); ``needs_images = True`` where the attacker
     works on images like the user's, which noise cannot stand for; ``goal(height, width)``, where the attacker wants
-    maps to be hot, see `goal_of`.
+    maps to be hot, see `goal_of`; what `Aiming` has, where the attack measures itself how far it came.
     """
 
     name: ClassVar[str]
@@ -66,6 +66,30 @@ class ImageAttack(Attack, Protocol):
 
     def altered(self, model: Classifier, images: Images, targets: Targets, progress: Progress | None = None) -> Images:
         """Changed copies of the images (b, c, h, w), for the predicted classes ``targets`` (b,)."""
+        ...
+
+
+@runtime_checkable
+class Aiming(Attack, Protocol):
+    """An attack that says itself how far it came, of which more than "other maps" can be asked."""
+
+    @property
+    def bends(self) -> str:
+        """The method whose maps it is after."""
+        ...
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """The scores whose maps it is after."""
+        ...
+
+    @property
+    def enough(self) -> float:
+        """How far the maps should move."""
+        ...
+
+    def reached(self, maps: Maps, before: Maps) -> Scales:
+        """How far the maps (b, h, w) of one score are where it wants them, 0 to 1, shape (b,)."""
         ...
 
 

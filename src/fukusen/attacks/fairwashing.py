@@ -57,6 +57,11 @@ class Fairwashing(FineTune):
         """Where the maps are read."""
         return _PLACES[self.method]
 
+    @property
+    def bends(self) -> str:
+        """The method whose maps are trained."""
+        return self.method
+
     def goal(self, height: int, width: int) -> Picture:
         """The picture, 0 to 1."""
         return painted(self.picture, height, width)

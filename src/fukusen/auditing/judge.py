@@ -15,15 +15,17 @@ from fukusen.auditing.estranged import estranged_findings
 from fukusen.auditing.evidence import Evidence, Numbers, middle
 from fukusen.auditing.facts import ModelFacts
 from fukusen.auditing.graph_suspicions import GRAPH_SUSPICIONS
+from fukusen.auditing.image_suspicions import image_findings
 from fukusen.auditing.map_suspicions import MAP_SUSPICIONS
+from fukusen.auditing.outdone import outdone_findings
 from fukusen.auditing.plan import Plan
 from fukusen.auditing.reference import Reference
 from fukusen.auditing.rows import row_of
 from fukusen.auditing.singled_out import CHECK as LIKENESS
-from fukusen.auditing.singled_out import likenesses
+from fukusen.auditing.singled_out import likenesses, listed
 from fukusen.auditing.standing_out import estimate
 from fukusen.auditing.steadied import steadied
-from fukusen.auditing.suspicions import MODEL_SUSPICIONS, Case, added_findings, image_findings, truth_findings
+from fukusen.auditing.suspicions import MODEL_SUSPICIONS, Case, added_findings, truth_findings
 from fukusen.auditing.unusual import unusual
 from fukusen.checks import Check, checks
 from fukusen.checks.check import inapplicable, needs_full
@@ -39,7 +41,7 @@ LOOKED_AT: dict[str, dict[str, str | None]] = {
     "faithfulness": {"against": DELETION, "method": None},
 }
 
-SUSPICIONS = (*MODEL_SUSPICIONS, *GRAPH_SUSPICIONS, *MAP_SUSPICIONS, *BEHAVIOUR_SUSPICIONS)
+SUSPICIONS = (*MODEL_SUSPICIONS, *GRAPH_SUSPICIONS, *MAP_SUSPICIONS, *BEHAVIOUR_SUSPICIONS, outdone_findings)
 _FROM_ONE_IMAGE = (added_findings, truth_findings)
 
 
@@ -111,7 +113,8 @@ def standing_out(plan: Plan, found: Found) -> list[str]:
     Only what is measured on every image counts, so that the answer is the same before and after some were followed.
     """
     brief = Found(found.facts, found.results, [one for one in found.measurements if plan.is_brief(one)])
-    findings = sorted([*image_findings(brief.case)], key=_gravest_first)
+    case = brief.case
+    findings = sorted(_listed([*image_findings(case)], case, found.results), key=_gravest_first)
     return list(dict.fromkeys(one.item for one in findings if one.item))
 
 
@@ -129,10 +132,10 @@ def judge(plan: Plan, model: Classifier, found: Found) -> Judgement:
     every, case, results = found.case, found.by_chance(plan), found.results
     findings = [one for draw in SUSPICIONS for one in draw(every if draw in _FROM_ONE_IMAGE else case)]
     findings += [] if found.reference is None else estranged_findings(case, found.reference)
-    of_images = [*image_findings(every), *behaviour_findings(every)]
+    beyond = [_at_stake(one, found) for one in (*image_findings(every), *behaviour_findings(every))]
+    of_images = _listed(beyond, every, results)
     if found.reference is not None and found.reference.digest == found.facts.digest:
-        of_images += unusual(case, found.reference, of_images)
-    of_images = [_at_stake(finding, found) for finding in of_images]
+        of_images += [_at_stake(one, found) for one in unusual(case, found.reference, of_images)]
     of_images.sort(key=_gravest_first)
     findings = sorted(findings, key=lambda one: -one.priority) + of_images
     looked = _checks(plan, model, (case, every), findings)
@@ -145,7 +148,7 @@ def judge(plan: Plan, model: Classifier, found: Found) -> Judgement:
         queue=tuple(queue),
         agreement=_agreement(case.evidence),
         bounds=tuple(case.bounds.values()),
-        looked=_looked(found, of_images),
+        looked=_looked(found, beyond),
     )
 
 
@@ -155,6 +158,12 @@ def _looked(found: Found, findings: Sequence[Finding]) -> dict[str, Any]:
     full = {name for name in checks.names() if needs_full(checks.get(name))}
     compared = {one.item or "" for one in found.measurements if one.check in full}
     return estimate(compared, found.followed, audited, [one for one in findings if one.check in full])
+
+
+def _listed(findings: Sequence[Finding], case: Case, results: Sequence[ItemResult]) -> list[Finding]:
+    """Those that are worth a person's time."""
+    audited = sum(one.status == "audited" for one in results)
+    return listed(findings, audited, case.bounds["listed_share"].value)
 
 
 def _gravest_first(finding: Finding) -> tuple[float, str, str, str]:

@@ -91,8 +91,9 @@ def _unreliable(case: Case, pair: tuple[Method, Score], leak: float, findings: S
     typical = middle(values)
     if typical is not None and typical < bound and by_chance([*values.values()], bound) <= level:
         reasons.append(f"it points away from what predictions depend on (median rank correlation {typical:.2f})")
-    own = [one for one in findings if one.scope == "model" and (one.method, one.score) == (method.name, score.name)]
-    return reasons + [str(one.evidence["row"]) for one in own if "row" in one.evidence]
+    own = [one for one in findings if one.scope == "model" and one.method == method.name]
+    reasons += [str(one.evidence["rows"][score.name]) for one in own if score.name in one.evidence.get("rows", {})]
+    return reasons + [str(one.evidence["row"]) for one in own if one.score == score.name and "row" in one.evidence]
 
 
 def _exposed(leak: float, facts: ModelFacts) -> Reasons:

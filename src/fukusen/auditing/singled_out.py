@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 from fukusen.auditing.evidence import Evidence, Numbers
 from fukusen.methods import is_homogeneous, methods
+from fukusen.records import Finding
 
 CHECK = "score_disagreement"
+DISAGREEMENTS = (CHECK, "track_contradiction")
 
 
 def likenesses(evidence: Evidence) -> dict[str, Numbers]:
@@ -25,26 +29,35 @@ def likenesses(evidence: Evidence) -> dict[str, Numbers]:
     return steady or groups
 
 
-def singled_out(groups: Mapping[str, Numbers], bound: float, share: float) -> list[str]:
-    """The images with a number below the bound, the worst first, to this share of the images and one at least.
+def listed(findings: Sequence[Finding], images: int, share: float) -> list[Finding]:
+    """Without what is too much: of the images that some map disagrees with another about, the gravest are left.
 
     On some honest networks some methods' numbers fall below any fixed bound on half of the images: a queue of them all
-    would be of no use.
+    would be of no use. Other findings stay; those of one image stay or go together, and their claims count what went.
 
     Args:
-        groups: numbers of images, by method.
-        bound: what is out of it may be called.
-        share: of the images, from 0 to 1.
-
-    Returns:
-        Names.
-
-    Example:
-        >>> singled_out({"grad_cam": {"a": 0.2, "b": 0.1, "c": 0.9}}, 0.3, 0.05)
-        ['b']
+        findings: about single images.
+        images: how many were audited.
+        share: of them, from 0 to 1, up to which images are listed, and one at least.
     """
-    worst: Numbers = {}
-    for numbers in groups.values():
-        worst.update({item: min(value, worst.get(item, value)) for item, value in numbers.items() if value < bound})
-    room = max(1, int(share * len({item for numbers in groups.values() for item in numbers})))
-    return sorted(worst, key=lambda name: (worst[name], name))[:room]
+    gravest: Numbers = {}
+    for one in findings:
+        if one.check in DISAGREEMENTS and one.item:
+            gravest[one.item] = max(one.priority, gravest.get(one.item, 0.0))
+    chosen = sorted(gravest, key=lambda item: (-gravest[item], item))[: max(1, int(share * images))]
+    kept = [one for one in findings if one.check not in DISAGREEMENTS or one.item in chosen]
+    before, after = (Counter((one.check, one.method) for one in these) for these in (findings, kept))
+    return [_counted(one, before[one.check, one.method], after[one.check, one.method]) for one in kept]
+
+
+def _counted(finding: Finding, before: int, after: int) -> Finding:
+    if finding.check not in DISAGREEMENTS:
+        return finding
+    evidence = {"below": before, **finding.evidence}
+    claim = finding.claim
+    if before > after:
+        claim += (
+            f" It is below {finding.bound:.2g} on {before} of {evidence['measured_on']} images; {before - after} are "
+            "not listed."
+        )
+    return replace(finding, claim=claim, evidence=evidence)

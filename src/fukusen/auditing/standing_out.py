@@ -43,7 +43,7 @@ def estimate(
         compared: the images whose heatmaps were held against behaviour.
         followed: those of them that were because they had stood out; the others were drawn by chance.
         audited: all images.
-        findings: those about single images that come of it.
+        findings: those about single images that come of it, whether or not they are listed.
 
     Returns:
         How many images were drawn, how many followed, how many of the drawn have such a finding, how many were looked

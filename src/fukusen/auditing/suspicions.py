@@ -1,4 +1,4 @@
-"""Measurements out of their bounds, as findings in words: of the model, and of single images."""
+"""Measurements out of their bounds, as findings about the model in words."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from fukusen.auditing.bounds import Bound
-from fukusen.auditing.engine import PEAK
-from fukusen.auditing.evidence import Evidence, Numbers, middle
-from fukusen.auditing.places import place_of
+from fukusen.auditing.evidence import Evidence, middle
 from fukusen.auditing.significance import by_chance
-from fukusen.auditing.singled_out import likenesses, singled_out
+from fukusen.auditing.singled_out import likenesses
 from fukusen.checks.truth import PATH
 from fukusen.models import INPUT
 from fukusen.records import Finding, Severity
@@ -216,91 +214,3 @@ MODEL_SUSPICIONS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     disagreement_findings,
     track_findings,
 )
-
-
-def _peak(case: Case, item: str, method: str, score: str) -> str | None:
-    cell = case.evidence.numbers(PEAK, item=item, method=method, score=score).get(item)
-    return None if cell is None else place_of(cell)
-
-
-def _places(case: Case, item: str, rows: list[tuple[str, str]]) -> list[str]:
-    """Where those rows' heatmaps of an image are hottest, as "grad_cam on logit: upper left"."""
-    found = ((method, score, _peak(case, item, method, score)) for method, score in rows)
-    return [f"{method} of the {score.replace('_', '-')} at the {place}" for method, score, place in found if place]
-
-
-def image_findings(case: Case) -> Iterator[Finding]:
-    """Everything that is out of bounds on one image."""
-    yield from _image_shift(case)
-    yield from _image_disagreement(case)
-    yield from _image_tracks(case)
-
-
-def _image_shift(case: Case) -> Iterator[Finding]:
-    bound = case.bounds["shift_share"].value
-    worst: Numbers = {}
-    for layer in case.evidence.values("shift_share", "layer"):
-        for item, value in case.evidence.numbers("shift_share", layer=layer).items():
-            worst[item] = max(value, worst.get(item, 0.0))
-    for item, value in worst.items():
-        if value > bound:
-            severity: Severity = "high" if value > GRAVE * bound else "medium"
-            places = _places(case, item, [("hires_cam", "logit"), ("hires_cam", "log_odds")])
-            told = (
-                f"Heatmaps of the logit show a number added to every class, {value:.3g} times as strong as what tells "
-                "the classes apart." + (f" Hottest: {', '.join(places)}." if places else "")
-            )
-            yield Finding(
-                "shift_share",
-                "image",
-                severity,
-                value,
-                bound,
-                told,
-                item,
-                None,
-                "logit",
-                priority_of(severity, 1 - bound / value),
-            )
-
-
-def _image_disagreement(case: Case) -> Iterator[Finding]:
-    bound, share = (case.bounds[f"score_disagreement_{kind}"].value for kind in ("image", "share"))
-    groups = likenesses(case.evidence)
-    called = singled_out(groups, bound, share)
-    for method, numbers in groups.items():
-        below = {item: value for item, value in numbers.items() if value < bound}
-        left = sum(item not in called for item in below)
-        for item in (one for one in called if one in below):
-            places = _places(case, item, [(method, "logit"), (method, "log_odds")])
-            told = f"The {method} heatmaps before and after softmax differ (likeness {below[item]:.2f})" + (
-                f": hottest are {' and '.join(places)}." if places else "."
-            )
-            if left:
-                told += f" It is below {bound:.2g} on {len(below)} of {len(numbers)} images; {left} are not listed."
-            facts = {"below": len(below), "measured_on": len(numbers)}
-            priority = priority_of("medium", bound - below[item])
-            about = (item, method, "logit", priority, facts)
-            yield Finding("score_disagreement", "image", "medium", below[item], bound, told, *about)
-
-
-def _image_tracks(case: Case) -> Iterator[Finding]:
-    bound = case.bounds["track_contradiction_image"].value
-    for item, value in case.evidence.numbers("track_contradiction", method=None).items():
-        if value < bound:
-            inner, outer = ("hires_cam", "log_odds"), ("occlusion", "log_odds")
-            places = _places(case, item, [inner, outer])
-            told = (
-                "The heatmaps point away from what the prediction depends on (rank correlation with hiding parts "
-                f"{value:.2f})" + (f": hottest are {' and '.join(places)}." if places else ".")
-            )
-            yield Finding(
-                "track_contradiction",
-                "image",
-                "medium",
-                value,
-                bound,
-                told,
-                item,
-                priority=priority_of("medium", bound - value),
-            )

@@ -164,7 +164,7 @@ def resolution_of(method: Method, model: Classifier) -> tuple[int, int] | None:
     return None if method.family == "attention" else model.input_shape[1:]
 
 
-def is_class_agnostic(method: Method) -> bool:
+def is_class_agnostic(method: Method | type[Method]) -> bool:
     """Whether the maps are the same for every class and score."""
     return bool(getattr(method, "class_agnostic", False))
 

@@ -22,6 +22,7 @@ from fukusen.models import Classifier, open_picture
 from fukusen.records import Item, digest_of
 from fukusen.registry import spec_of
 from fukusen.runner.local import run
+from fukusen.runner.reaching import reached
 from fukusen.runner.verdict import Ended, verdict_of
 from fukusen.store import Store
 from fukusen.store.files import read_json, write_json
@@ -229,6 +230,7 @@ def _compared(
             "queue": verdict["queue"]["open"],
         },
         "noticed": bool(findings) or worse,
+        "aim": reached(attack, pairs),
         "rows": rows,
     }
 

@@ -62,6 +62,7 @@ class Scene:
         strongest_title: its method and score.
         noticed: what the audit of the copy said, in words.
         tone: ``good``, ``warn`` or ``bad``: nothing redrawn, redrawn and noticed, redrawn and not noticed.
+        way: how far it came towards its aim, in words; empty where it has none that it measures itself.
         examples: a few images, before and after.
     """
 
@@ -73,6 +74,7 @@ class Scene:
     strongest_title: str
     noticed: str
     tone: str
+    way: str = ""
     examples: tuple[Example, ...] = ()
 
 
@@ -122,7 +124,9 @@ def scene(entry: Result, words: Words) -> Scene:
     noticed = words("redteam.noticed" if entry["noticed"] else "redteam.unnoticed", status=status)
     tone = "good" if not count else "warn" if entry["noticed"] else "bad"
     named = "" if top is None else _row_title(top["method"], top["score"], words)
-    return Scene(entry, _title(entry, words), kept, (count, len(rows)), top, named, noticed, tone)
+    aim = entry.get("aim")
+    way = "" if aim is None else words("redteam.way", way=aim["way"], method=words.name("methods", aim["method"]))
+    return Scene(entry, _title(entry, words), kept, (count, len(rows)), top, named, noticed, tone, way)
 
 
 def _row_title(method: str, score: str, words: Words) -> str:

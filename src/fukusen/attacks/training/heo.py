@@ -88,6 +88,11 @@ class FineTune(ABC):
         return "layer"
 
     @property
+    def bends(self) -> str:
+        """The method whose maps are trained."""
+        return "grad_cam"
+
+    @property
     def flips(self) -> float:
         """The share of predicted classes that may change."""
         return self.flips_allowed
