@@ -22,13 +22,12 @@ from fukusen.methods import Estimate, KernelShap, Lime, Rise
 from fukusen.methods.coalitions import (
     Shares,
     coin_flips,
-    every_coalition,
     lime_shares,
     shapley_draws,
     shapley_shares,
 )
 from fukusen.methods.fills import Fill, hiding
-from fukusen.methods.superpixels import NO_SLIC, require_parts, superpixels
+from fukusen.methods.superpixels import NO_SLIC, superpixels
 from fukusen.models import Classifier, wrap
 from fukusen.records import Undefined
 from fukusen.scores import scores
@@ -233,33 +232,6 @@ def test_five_scores_share_their_passes(method: Drawer, passes: int) -> None:
             assert len(seen) == 1 + passes
 
 
-@pytest.mark.parametrize("draws", [coin_flips, shapley_draws])
-def test_draws_are_what_they_say(draws: Callable[[int, int], Iterator[Tensor]]) -> None:
-    """The same again for the same seed, each part as often kept as hidden, sizes as the kernel weighs them."""
-    found = torch.stack(list(islice(draws(7, 0), 4000)))
-    assert torch.equal(found, torch.stack(list(islice(draws(7, 0), 4000))))
-    assert not torch.equal(found, torch.stack(list(islice(draws(7, 1), 4000))))
-    torch.testing.assert_close(found.double().mean(dim=0), torch.full((7,), 0.5).double(), rtol=0, atol=0.04)
-    shares = found.sum(dim=1).bincount(minlength=8) / 4000
-    if draws is coin_flips:
-        expected = torch.tensor([math.comb(7, size) / 128 for size in range(8)])
-    else:
-        assert torch.equal(found[::2], ~found[1::2])
-        every, weights = every_coalition(7)
-        expected = torch.tensor([float(weights[every.sum(dim=1) == size].sum()) for size in range(8)])
-        expected = expected / expected.sum()
-    torch.testing.assert_close(shares, expected, rtol=0, atol=0.04)
-
-
-def test_the_kernel_weighs_every_coalition() -> None:
-    """(p - 1) / (C(p, k) k (p - k)), each set once."""
-    drawn, weights = every_coalition(5)
-    assert len({tuple(one.tolist()) for one in drawn}) == len(drawn) == 2**5 - 2
-    for one, weight in zip(drawn, weights, strict=True):
-        size = int(one.sum())
-        assert float(weight) == pytest.approx(4 / (math.comb(5, size) * size * (5 - size)))
-
-
 def _drawers(count: int, seed: int = 0) -> dict[str, Drawer]:
     return {
         "rise": Rise(masks=count, cells=3, seed=seed),
@@ -363,46 +335,6 @@ def test_an_error_that_cannot_be_told_is_undefined() -> None:
     assert not exact.any()
 
 
-def test_cells_are_as_square_as_may_be() -> None:
-    """All of about the same size, numbered without gaps, and no more than there are pixels."""
-    for shape, asked, expected in (
-        ((12, 10), PARTS, 6),
-        ((8, 8), 49, 49),
-        ((6, 24), 4, 4),
-        ((2, 3), 49, 6),
-        ((50, 1), 4, 4),
-        ((12, 10), 3, 2),
-    ):
-        labels = superpixels(torch.zeros(2, 1, *shape), asked, "cells")
-        assert isinstance(labels, Tensor)
-        assert labels.shape == (2, *shape)
-        sizes = labels[0].flatten().bincount()
-        assert len(sizes) == expected
-        assert int(sizes.min()) > 0
-        assert int(sizes.max()) <= 4 * int(sizes.min())
-    found = superpixels(torch.zeros(1, 1, 12, 10), PARTS, "cells")
-    assert isinstance(found, Tensor)
-    assert torch.equal(found[0], _labels())
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_superpixels_follow_edges(channels: int) -> None:
-    """A bright disk is not in the same part as its surroundings, and each image has its own parts."""
-    pytest.importorskip("skimage", reason="scikit-image is not installed")
-    rows, columns = torch.meshgrid(torch.arange(40), torch.arange(40), indexing="ij")
-    disk = ((rows - 20) ** 2 + (columns - 17) ** 2 < 90).double()
-    images = torch.stack([disk.expand(channels, -1, -1), torch.zeros(channels, 40, 40).double()])
-    labels = superpixels(images, 12, "slic")
-    assert isinstance(labels, Tensor)
-    for label in labels:
-        assert label.unique().tolist() == list(range(int(label.max()) + 1))
-    mixed = sum(min(int(disk[labels[0] == part].sum()), int((1 - disk)[labels[0] == part].sum())) for part in range(12))
-    assert mixed <= 20
-    alone = superpixels(images[:1], 12, "slic")
-    assert isinstance(alone, Tensor)
-    assert torch.equal(alone[0], labels[0])
-
-
 @pytest.mark.parametrize(
     "method", [Lime(samples=40, segments=5, parts="slic"), KernelShap(None, segments=5, parts="slic")]
 )
@@ -448,13 +380,6 @@ def test_bad_parameters_are_refused(kind: type[Lime | KernelShap], name: str, ba
     """By name."""
     with pytest.raises(CallError, match=f"The '{name}' parameter of {kind.__name__} must be"):
         kind(**{name: bad})  # type: ignore[arg-type]
-
-
-def test_another_way_to_cut_is_refused() -> None:
-    """By name."""
-    with pytest.raises(CallError) as caught:
-        require_parts("Lime", "pixels")
-    assert str(caught.value) == "The 'parts' parameter of Lime must be 'cells' or 'slic'. Got 'pixels' instead."
 
 
 def test_all_draws_are_for_few_parts() -> None:
