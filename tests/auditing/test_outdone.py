@@ -131,6 +131,7 @@ def test_such_heatmaps_are_not_to_be_shown() -> None:
         for number, step in enumerate(EVEN)
         for check in ("track_contradiction", PEAK)
     ]
+    measured += [Measurement("track_contradiction", 0.5, f"{number}.png") for number in range(len(EVEN))]
     items = [Item(f"{number}.png", f"{number}.png") for number in range(len(EVEN))]
     results = [ItemResult(item, "key", "audited", predicted=0, predicted_name="a", probability=0.9) for item in items]
     judged = judge(make_plan(methods_asked=["grad_cam", "gradient"]), model, Found(facts_of(model), results, measured))
@@ -141,3 +142,5 @@ def test_such_heatmaps_are_not_to_be_shown() -> None:
     assert verdicts["grad_cam", "logit"] != "unreliable"
     assert verdicts["gradient", "log_odds"] == "sound"
     assert judged.status == "attention"
+    check = next(row for row in judged.checks if row["check"] == "track_contradiction")
+    assert (check["status"], check["reason"]) == ("exceeded", "out of its bounds: grad_cam")

@@ -237,8 +237,9 @@ def _check_row(check: Check, model: Classifier, cases: Cases, findings: Sequence
         # Where a network of this kind, or an audit that was asked for so much, has no such number, nothing failed.
         status = "not_applicable" if met and set(met) <= inapplicable(check) else "not_run"
         why = "; ".join(met) or "it needs maps that this audit did not make"
-    elif any(one.check == check.name for one in findings):
-        status = "exceeded"
+    elif found := [one for one in findings if one.check == check.name]:
+        named = dict.fromkeys(one.method for one in found if one.scope == "model" and one.method)
+        status, why = "exceeded", f"out of its bounds: {', '.join(named)}" if named else None
     worst = (max if check.larger_is_worse else min)(numbers.values()) if numbers else None
     bound = case.bounds.get(check.name) or case.bounds.get(f"{check.name}_layer")
     return {
