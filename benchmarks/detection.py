@@ -13,8 +13,9 @@ copy is audited in the same way. Written as tables, between the two marks of doc
 
     python benchmarks/detection.py --classes 2 10 --seeds 1 --optimiser adam --write untrained
     python benchmarks/detection.py --classes 2 10 --head softmax sigmoid --start tuned --seeds 2 --write kinds
-    python benchmarks/detection.py --model lite0 lite1 lite2 --factor 1 --write imagenet
+    python benchmarks/detection.py --model lite0 lite1 lite2 --factor 0.1 1 10 --write imagenet
     python benchmarks/detection.py --classes 2 10 --attack row_shift cancelling_pair --reference --write weights
+    python benchmarks/detection.py --classes 2 10 --seeds 5 --family training --budget standard --write alone
     python benchmarks/detection.py --classes 2 10 --seeds 5 --family training --reference --write trained
 """
 
@@ -48,7 +49,7 @@ MARKS = "<!-- measured: {} -->", "<!-- end of {} -->"
 FACTORS = (0.01, 0.1, 1.0, 10.0)
 SPACES = ("logit", "log_odds", "joint")
 UNTRAINED = ("logits", "value", "weights")
-TABLES = ("untrained", "kinds", "imagenet", "strengths", "alone", "weights", "trained")
+TABLES = ("untrained", "kinds", "imagenet", "alone", "weights", "trained")
 HELD_OUT = 60
 IMAGES = 24
 HALF_WAY = 0.5

@@ -146,8 +146,8 @@ _OF_MAPS = (
         "placement_border",
         0.8,
         "share of a heatmap in the outermost of 7 x 7 cells, 0.49 of the picture; the medians of honest networks, "
-        "trained or not, lie below 0.63 and no more than one image in twenty above it; no trained attack that reaches "
-        "it was measured, so it rests on these and on planted maps",
+        "trained or not, lie below 0.68; planted maps and a fine-tune of EfficientNet-Lite0 in both scores reach 0.98, "
+        "others 0.5 to 0.8",
     ),
     Bound(
         "placement_images",
