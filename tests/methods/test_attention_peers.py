@@ -91,6 +91,7 @@ def test_cams_are_pytorch_grad_cams(subjects: dict[str, tuple[Classifier, Tensor
     tape = Tape(scaled, Batch(("a", "b"), images, torch.tensor(TARGETS)))
     (found,) = methods.build(method).maps(tape, [scores.build("logit")])
     assert isinstance(found, Tensor)
+    assert found.shape == expected.shape
     for own, other in zip(found.double(), expected.double(), strict=True):
         assert float(other.max()) > 0
         assert float((own - other).abs().max() / other.abs().max()) < 1e-4

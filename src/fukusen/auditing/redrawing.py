@@ -14,9 +14,10 @@ from torch import Tensor
 
 from fukusen.agreement import agreements, heatmaps
 from fukusen.agreement.reading import Reading
+from fukusen.attacks import Aiming, Attack
 from fukusen.auditing.bounds import REDRAWN
 from fukusen.auditing.panel import GRID
-from fukusen.methods import Method
+from fukusen.methods import Method, methods
 from fukusen.pictures import weight_of
 from fukusen.records import Undefined
 
@@ -69,9 +70,7 @@ def moved(method: Method, score: str, pairs: Sequence[tuple[Stored, Stored]], go
         pairs: for each image its stored maps before and after the change.
         goal: from rows and columns to the picture (h, w) that the attacker is after, or None.
     """
-    key = method.name, score
-    both = [(before.get(key), after.get(key)) for before, after in pairs]
-    found = [(a, b) for a, b in both if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape]
+    found = _both(pairs, (method.name, score))
     cosines = [_cosine(a, b) for a, b in found]
     aims = [_aimed(method, maps, goal) for maps in zip(*found, strict=True)] if found else [[], []]
     before, after = (_median(one) for one in aims)
@@ -79,6 +78,43 @@ def moved(method: Method, score: str, pairs: Sequence[tuple[Stored, Stored]], go
     stacks = [torch.from_numpy(np.stack(side)).double() for side in zip(*found, strict=True)]
     alike = likeness(method.reading, *stacks) if found else None
     return Moved(method.name, score, len(found), _median(cosines), worst, alike, before, after)
+
+
+def aimed(attack: Attack, pairs: Sequence[tuple[Stored, Stored]]) -> dict[str, Any] | None:
+    """How far an attack that measures itself came towards its aim, as it stands in attack.json.
+
+    A map that has changed is not yet the map that the attacker wanted: any training changes maps.
+
+    Args:
+        attack: what was played.
+        pairs: for each image its stored maps before and after.
+
+    Returns:
+        The method, the attack's own measure of each score's maps before and after (median over the images), the number
+        that is enough for it, and which part of the way it came with the score that lags behind, 0 to 1; None where the
+        attack has no aim, or where its maps are not in the panel.
+    """
+    if not isinstance(attack, Aiming):
+        return None
+    reading = methods.get(attack.bends).reading
+    scores = []
+    for score in attack.scores:
+        found = _both(pairs, (attack.bends, score))
+        if not found:
+            return None
+        was, now = (
+            torch.from_numpy(np.stack([weight_of(reading, one) for one in side])) for side in zip(*found, strict=True)
+        )
+        before, after = (statistics.median(attack.reached(maps, was).tolist()) for maps in (was, now))
+        scores.append({"score": score, "before": before, "after": after})
+    ways = [(one["after"] - one["before"]) / max(attack.enough - one["before"], 1e-9) for one in scores]
+    return {"method": attack.bends, "scores": scores, "enough": attack.enough, "way": min(1.0, max(0.0, min(ways)))}
+
+
+def _both(pairs: Sequence[tuple[Stored, Stored]], row: tuple[str, str]) -> list[tuple[Maps, Maps]]:
+    """A row's maps before and after, of the images that have both, of one size."""
+    both = [(before.get(row), after.get(row)) for before, after in pairs]
+    return [(a, b) for a, b in both if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and a.shape == b.shape]
 
 
 def _median(values: Sequence[float]) -> float | None:

@@ -15,14 +15,13 @@ from torch import Tensor
 from fukusen.attacks import Attack, export_twin, goal_of, verified
 from fukusen.auditing import Plan, Reference
 from fukusen.auditing.bounds import REDRAWN
-from fukusen.auditing.redrawing import moved
+from fukusen.auditing.redrawing import aimed, moved
 from fukusen.errors import CallError, DataError, ModelError
 from fukusen.methods import methods
 from fukusen.models import Classifier, open_picture
 from fukusen.records import Item, digest_of
 from fukusen.registry import spec_of
 from fukusen.runner.local import run
-from fukusen.runner.reaching import reached
 from fukusen.runner.verdict import Ended, verdict_of
 from fukusen.store import Store
 from fukusen.store.files import read_json, write_json
@@ -230,7 +229,7 @@ def _compared(
             "queue": verdict["queue"]["open"],
         },
         "noticed": bool(findings) or worse,
-        "aim": reached(attack, pairs),
+        "aim": aimed(attack, pairs),
         "rows": rows,
     }
 
