@@ -108,6 +108,22 @@ _ALWAYS = (
         "lies anywhere from 0 to 1.4 on two",
     ),
     Bound(
+        "opposed_maps",
+        -0.35,
+        "median rank correlation, over at least eight images, of a heatmap of class activation with one of the pixels' "
+        "gradients, the worst of all pairs and classes; of honest networks, photographs lie between 0.37 and 0.52, "
+        "digits between 0.37 and 0.92 and on photographs above 0.03, textures above -0.17, untrained networks above "
+        "-0.27, a MobileNet that reads poorly at -0.28, and vision transformers of two classes at -0.33 and, where "
+        "chance explains it, -0.58; of two classes after fine-tunes that came half of the way, -0.88 to -0.39 but for "
+        "top-k, which lies anywhere up to 0.7",
+    ),
+    Bound(
+        "opposed_maps_chance",
+        0.125,
+        "chance that the images lie so far below 0 together if each were as likely as far above it, shared between all "
+        "images and the classes of which there are enough",
+    ),
+    Bound(
         "faithfulness",
         -0.1,
         "median area over at least four images; by chance it is 0. Of honest networks, photographs lie between -0.11 "

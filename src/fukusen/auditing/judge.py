@@ -17,6 +17,7 @@ from fukusen.auditing.facts import ModelFacts
 from fukusen.auditing.graph_suspicions import GRAPH_SUSPICIONS
 from fukusen.auditing.image_suspicions import image_findings
 from fukusen.auditing.map_suspicions import MAP_SUSPICIONS
+from fukusen.auditing.opposed import opposed_findings
 from fukusen.auditing.outdone import outdone_findings
 from fukusen.auditing.plan import Plan
 from fukusen.auditing.reference import Reference
@@ -131,6 +132,7 @@ def judge(plan: Plan, model: Classifier, found: Found) -> Judgement:
     """
     every, case, results = found.case, found.by_chance(plan), found.results
     findings = [one for draw in SUSPICIONS for one in draw(every if draw in _FROM_ONE_IMAGE else case)]
+    findings += opposed_findings(case, {one.item.name: one.predicted_name or "" for one in results})
     findings += [] if found.reference is None else estranged_findings(case, found.reference)
     beyond = [_at_stake(one, found) for one in (*image_findings(every), *behaviour_findings(every))]
     of_images = _listed(beyond, every, results)

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from statistics import median
 
 from fukusen.auditing.evidence import Numbers
+from fukusen.auditing.families import family_of, is_judged, is_telling
 from fukusen.auditing.significance import by_chance
 from fukusen.auditing.suspicions import Case
-from fukusen.methods import is_class_agnostic, is_homogeneous, methods
 from fukusen.records import Finding
 
 CHECK = "track_contradiction"
 FEWEST = 8
 """Images, of which the best of several methods is not the best by luck."""
 _TRUSTED = "log_odds"
-_JUDGED = ("cam", "gradient")
 Row = tuple[str, str]
 
 
@@ -60,13 +59,13 @@ def outdone(case: Case) -> list[Outdone]:
         case: the rank correlations of rows with behaviour, and the bound on the gap.
     """
     groups = {(row[0], row[1]): one for row, one in case.evidence.by(CHECK, "method", "score").items() if row[0]}
-    trusted = {method: one for (method, score), one in groups.items() if score == _TRUSTED and _is_telling(method)}
+    trusted = {method: one for (method, score), one in groups.items() if score == _TRUSTED and is_telling(method)}
     bound, level = (case.bounds[f"{CHECK}_{kind}"].value for kind in ("gap", "chance"))
     found: list[Outdone] = []
     for row, numbers in groups.items():
-        if not _is_judged(row[0]):
+        if not is_judged(row[0]):
             continue
-        others = {name: one for name, one in trusted.items() if _family(name) != _family(row[0])}
+        others = {name: one for name, one in trusted.items() if family_of(name) != family_of(row[0])}
         better, pairs = _rival(numbers, others)
         gaps = [other - own for own, other in pairs]
         if not gaps or median(gaps) <= bound or by_chance([-gap for gap in gaps], -bound) > level:
@@ -83,29 +82,6 @@ def _rival(numbers: Numbers, others: Mapping[str, Numbers]) -> tuple[str, list[t
     better = max(others, key=lambda name: median(others[name].values()))
     pairs = [(own, others[better][item]) for item, own in numbers.items() if item in others[better]]
     return better, pairs if len(pairs) >= FEWEST else []
-
-
-def _family(method: str) -> str:
-    return methods.get(method).family
-
-
-def _is_telling(method: str) -> bool:
-    """Whether its maps are of the network's insides, and others for other classes."""
-    if "@" in method:
-        return False
-    kind = methods.get(method)
-    return kind.track == "inner" and not is_class_agnostic(kind)
-
-
-def _is_judged(method: str) -> bool:
-    """Whether an honest network's maps may be asked to follow behaviour about as well as those of others do.
-
-    Relevance and maps with passes of their own may not: on honest networks too they often do not.
-    """
-    if not _is_telling(method):
-        return False
-    kind = methods.get(method)
-    return kind.family in _JUDGED and kind.single_pass and is_homogeneous(kind)
 
 
 def outdone_findings(case: Case) -> Iterator[Finding]:
