@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
+import torch
 from torch import nn
 
+import fukusen
+from fukusen.arrays import Batch
 from fukusen.auditing.bounds import bounds_for
-from fukusen.auditing.engine import AGREEMENT, PEAK
+from fukusen.auditing.engine import AGREEMENT, PEAK, examine
 from fukusen.auditing.evidence import Evidence
 from fukusen.auditing.facts import facts_of
 from fukusen.auditing.judge import Found, judge
 from fukusen.auditing.opposed import opposed, opposed_findings
-from fukusen.auditing.plan import make_plan
+from fukusen.auditing.plan import Tasks, make_plan
 from fukusen.auditing.suspicions import Case
-from fukusen.models import wrap
+from fukusen.models import Classifier, wrap
 from fukusen.records import Finding, Item, ItemResult, Measurement
 
 BOUND = -0.35
 EVEN = (-0.1, 0.1, 0.0, 0.05, -0.05, 0.02, -0.02, 0.01, 0.04, -0.04)
+METHODS = ("grad_cam", "layer_cam", "gradient", "input_x_gradient")
 CAM, GRADIENT = "grad_cam/logit", "input_x_gradient/logit"
 Pair = tuple[str, str]
 
@@ -53,20 +58,20 @@ def told(case: Case, classes: Sequence[str] = ("cat",) * 100) -> list[Finding]:
 
 
 def test_two_that_oppose_each_other_are_both_in_doubt() -> None:
-    first, second = told(seen({(CAM, GRADIENT): around(-0.6)}))
-    assert (first.check, first.scope, first.severity, first.score) == ("agreement", "model", "medium", "logit")
-    assert {first.method, second.method} == {"grad_cam", "input_x_gradient"}
-    assert first.value == pytest.approx(-0.595)
-    assert first.bound == BOUND
-    assert first.claim.startswith(
+    (found,) = told(seen({(CAM, GRADIENT): around(-0.6)}))
+    assert (found.check, found.scope, found.severity, found.score) == ("agreement", "model", "medium", "logit")
+    assert found.value == pytest.approx(-0.595)
+    assert found.bound == BOUND
+    assert found.claim.startswith(
         "On the typical one of 10 images, the grad_cam heatmap of the logit is cold where that of input_x_gradient is "
         "hot: their median rank correlation is -0.59 (bound -0.35)"
     )
-    assert first.claim.endswith(
-        "Which of the two is wrong was not measured, as a deeper audit does: show neither of this model before."
+    assert found.claim.endswith(
+        "Which of the two is wrong was not measured, as a deeper audit does: show neither before."
     )
-    assert first.evidence["rows"] == {
-        "logit": "it is cold where input_x_gradient is hot (median rank correlation -0.59, 10 images)"
+    assert found.evidence["rows_of"] == {
+        "grad_cam": {"logit": "it is cold where input_x_gradient is hot (median rank correlation -0.59, 10 images)"},
+        "input_x_gradient": {"logit": "it is cold where grad_cam is hot (median rank correlation -0.59, 10 images)"},
     }
 
 
@@ -83,7 +88,8 @@ def test_behaviour_says_which_of_both_is_wrong(bent: str, true: str, turned: boo
 
 def test_behaviour_on_three_images_does_not_tell() -> None:
     case = seen({(CAM, GRADIENT): around(-0.5)}, {CAM: [-0.1, 0.0, 0.1], GRADIENT: [0.5, 0.6, 0.7]})
-    assert {one.method for one in told(case)} == {"grad_cam", "input_x_gradient"}
+    (found,) = told(case)
+    assert {*found.evidence["rows_of"]} == {"grad_cam", "input_x_gradient"}
 
 
 def test_the_images_of_one_class_suffice() -> None:
@@ -91,12 +97,10 @@ def test_the_images_of_one_class_suffice() -> None:
     values = [*around(-0.6, 10), *around(0.7, 14)]
     classes = ["cat"] * 10 + ["dog"] * 14
     assert told(seen({(CAM, GRADIENT): values})) == []
-    found = told(seen({(CAM, GRADIENT): values}), classes)
-    assert {one.method for one in found} == {"grad_cam", "input_x_gradient"}
-    for one in found:
-        assert (one.evidence["read_as"], one.evidence["measured_on"]) == ("cat", 10)
-        assert "On the typical one of 10 images read as cat, the " in one.claim
-        assert "10 images read as cat)" in one.evidence["rows"]["logit"]
+    (found,) = told(seen({(CAM, GRADIENT): values}), classes)
+    assert (found.evidence["read_as"], found.evidence["measured_on"]) == ("cat", 10)
+    assert "On the typical one of 10 images read as cat, the " in found.claim
+    assert "10 images read as cat)" in found.evidence["rows_of"]["grad_cam"]["logit"]
 
 
 def test_behaviour_is_asked_on_the_images_of_that_class() -> None:
@@ -162,10 +166,21 @@ def test_of_several_the_worst_speaks_and_every_score_is_told() -> None:
     )
     (found,) = told(case)
     assert (found.method, found.score) == ("hires_cam", "logit")
-    assert {score: reason.partition("(")[2] for score, reason in found.evidence["rows"].items()} == {
+    assert {score: reason.partition("(")[2] for score, reason in found.evidence["rows_of"]["hires_cam"].items()} == {
         "log_odds": "median rank correlation -0.40, 10 images)",
         "logit": "median rank correlation -0.49, 10 images)",
     }
+
+
+def test_one_finding_speaks_for_all_that_are_in_doubt() -> None:
+    case = seen(
+        {(f"{cam}/logit", GRADIENT): around(middle) for cam, middle in (("grad_cam", -0.5), ("layer_cam", -0.6))},
+        {"layer_cam/logit": [0.1] * 4, GRADIENT: [0.7] * 4},
+    )
+    (found,) = told(case)
+    assert found.method == "layer_cam"
+    assert {*found.evidence["rows_of"]} == {"layer_cam", "grad_cam", "input_x_gradient"}
+    assert found.claim.endswith("In doubt, too: grad_cam, input_x_gradient.")
 
 
 def test_such_heatmaps_are_not_to_be_shown() -> None:
@@ -195,3 +210,46 @@ def test_such_heatmaps_are_not_to_be_shown() -> None:
     assert "it is cold where input_x_gradient is hot" in reason
     assert verdicts["grad_cam", "logit"][0] == "sound"
     assert verdicts["input_x_gradient", "log_odds"][0] == "sound"
+
+
+def _zeros_and_ones() -> tuple[Classifier, torch.Tensor]:
+    """A network of four convolutions that tells zeros from ones at random places, and 24 that it has not seen."""
+    data = pytest.importorskip("sklearn.datasets").load_digits(n_class=2)
+    chance = torch.Generator().manual_seed(0)
+    small = torch.tensor(data.images, dtype=torch.float32).repeat_interleave(2, dim=1).repeat_interleave(2, dim=2) / 16
+    images, labels = torch.zeros(len(small), 1, 40, 40), torch.tensor(data.target)
+    for number, (top, left) in enumerate(torch.randint(0, 25, (len(small), 2), generator=chance).tolist()):
+        images[number, 0, top : top + 16, left : left + 16] = small[number]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layers: list[nn.Module] = []
+        for below, above, halved in ((1, 16, True), (16, 32, True), (32, 64, False), (64, 64, False)):
+            layers += [nn.Conv2d(below, above, 3, padding=1), nn.BatchNorm2d(above), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)] if halved else []
+        net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 2))
+    optimiser = torch.optim.Adam(net.parameters(), lr=6e-3)
+    for _ in range(16):
+        for which in torch.randperm(len(images) - 24, generator=chance).split(64):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(net(images[which]), labels[which]).backward()
+            optimiser.step()
+    return wrap(net.eval(), input_size=(1, 40, 40), head="softmax", layer="13"), images[-24:]
+
+
+@pytest.mark.slow
+def test_training_that_moves_the_centre_of_grad_cam_is_found_on_two_classes() -> None:
+    """In both scores at once, so that neither of them tells of the other."""
+    model, images = _zeros_and_ones()
+    twin = fukusen.attack(model, "center_mass", images, space="joint", seed=0)
+    plan = replace(make_plan(methods_asked=METHODS, scores_asked=("logit", "log_odds")), checks=())
+    items = tuple(item(number) for number in range(len(images)))
+
+    def found(audited: Classifier) -> list[Finding]:
+        measured = examine(audited, Batch(items, images), Tasks(plan, costly=False, probed=False)).measurements
+        predicted = [str(int(one)) for one in audited.logits(images).argmax(dim=1)]
+        return list(opposed_findings(Case(Evidence(measured), bounds_for(2)), dict(zip(items, predicted, strict=True))))
+
+    assert found(model) == []
+    (told_of,) = found(twin)
+    assert "grad_cam" in told_of.claim
+    assert told_of.value < BOUND

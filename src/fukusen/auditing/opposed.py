@@ -117,27 +117,30 @@ def _behaved(evidence: Evidence, rows: tuple[Row, Row], items: Sequence[str]) ->
 
 
 def opposed_findings(case: Case, read_as: Mapping[str, str]) -> Iterator[Finding]:
-    """One finding for each method that is in doubt, about the pair that is opposed most.
+    """One finding about the pair that is opposed most; the reasons of all rows in doubt go with it.
 
     Args:
         case: the agreement of rows, of all images, and the bounds.
         read_as: the name of each image's predicted class.
     """
-    doubts: dict[str, list[tuple[Row, Opposed]]] = defaultdict(list)
-    for one in opposed(case, read_as):
-        for row in one.doubtful:
-            doubts[row[0]].append((row, one))
+    found = sorted(opposed(case, read_as), key=lambda one: one.typical)
+    if not found:
+        return
+    worst = found[0]
+    rows: dict[str, dict[str, str]] = defaultdict(dict)
+    for one in found:
+        for method, score in one.doubtful:
+            rows[method].setdefault(score, one.reason((method, score)))
+    method, score = worst.doubtful[0]
+    others = [name for name in rows if name not in {doubted for doubted, _ in worst.doubtful}]
     bound = case.bounds["opposed_maps"].value
-    for method, found in doubts.items():
-        found.sort(key=lambda pair: pair[1].typical)
-        row, worst = found[0]
-        reasons = {own[1]: one.reason(own) for own, one in reversed(found)}
-        facts = {"measured_on": worst.images, "against": worst.other(row)[0], "read_as": worst.read_as, "rows": reasons}
-        told = _told(row, worst, bound)
-        yield Finding(CHECK, "model", "medium", worst.typical, bound, told, None, method, row[1], 0.85, facts)
+    told = _told(worst, bound) + (f" In doubt, too: {', '.join(others)}." if others else "")
+    facts = {"measured_on": worst.images, "rows_of": dict(rows), "read_as": worst.read_as}
+    yield Finding(CHECK, "model", "medium", worst.typical, bound, told, None, method, score, 0.85, facts)
 
 
-def _told(row: Row, pair: Opposed, bound: float) -> str:
+def _told(pair: Opposed, bound: float) -> str:
+    row = pair.doubtful[0]
     method, score = row
     other = pair.other(row)[0]
     contradict = (
@@ -146,10 +149,7 @@ def _told(row: Row, pair: Opposed, bound: float) -> str:
         "show what the same score depends on. "
     )
     if len(pair.doubtful) > 1:
-        return (
-            contradict
-            + "Which of the two is wrong was not measured, as a deeper audit does: show neither of this model before."
-        )
+        return contradict + "Which of the two is wrong was not measured, as a deeper audit does: show neither before."
     own, its = (pair.behaved or (0.0, 0.0))[:: 1 if row == pair.rows[0] else -1]
     return contradict + (
         f"Hiding parts of the picture bears out {other} rather than {method} (rank correlation {its:.2f} against "

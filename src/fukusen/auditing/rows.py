@@ -91,9 +91,17 @@ def _unreliable(case: Case, pair: tuple[Method, Score], leak: float, findings: S
     typical = middle(values)
     if typical is not None and typical < bound and by_chance([*values.values()], bound) <= level:
         reasons.append(f"it points away from what predictions depend on (median rank correlation {typical:.2f})")
-    own = [one for one in findings if one.scope == "model" and one.method == method.name]
-    reasons += [str(one.evidence["rows"][score.name]) for one in own if score.name in one.evidence.get("rows", {})]
-    return reasons + [str(one.evidence["row"]) for one in own if one.score == score.name and "row" in one.evidence]
+    return reasons + _told(findings, method.name, score.name)
+
+
+def _told(findings: Sequence[Finding], method: str, score: str) -> Reasons:
+    """What findings about the model say of this row, be it of every score of their method, of one, or of many rows."""
+    of_model = [one for one in findings if one.scope == "model"]
+    many = [one.evidence.get("rows_of", {}).get(method, {}) for one in of_model]
+    own = [one for one in of_model if one.method == method]
+    scores = [*many, *(one.evidence.get("rows", {}) for one in own)]
+    reasons = [str(one[score]) for one in scores if score in one]
+    return reasons + [str(one.evidence["row"]) for one in own if one.score == score and "row" in one.evidence]
 
 
 def _exposed(leak: float, facts: ModelFacts) -> Reasons:
