@@ -265,8 +265,9 @@ def manipulated_audit(folder: Path) -> Audit:
     verdict = verdict_of("fail", (20, 0), panel=rows, agreement=agreement(rows, 20, True))
     verdict["model"]["spec"] = "supplier/model.py:build"
     verdict["checks"][0] |= {"status": "exceeded", "value": 0.934, "worst": 1.05}
+    facts = {"images": 20, "largest": 1.05, "layer": "_bn1", "read_as": None, "rows": {"logit": "said of its row"}}
     verdict["findings"] = [
-        finding("model", "high", claim, priority=1.0, evidence={"images": 20, "largest": 1.05, "layer": "_bn1"}),
+        finding("model", "high", claim, priority=1.0, evidence=facts),
         *(
             finding("image", "medium", why, item=name, check="score_disagreement", method="grad_cam", score="logit")
             for name in names[:14]

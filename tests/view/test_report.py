@@ -184,6 +184,12 @@ def test_manipulated_maps_are_seen_and_said_to_lie_elsewhere(manipulated: Any, p
         assert not any("upper left" in alt for alt in log_odds)
 
 
+def test_further_facts_are_numbers_and_words(manipulated: Any, pages: Any) -> None:
+    """What is not known is left out, and what rows of the panel say is said there."""
+    words = pages(manipulated).words
+    assert "Further facts images20 largest1.05 layer_bn1 About" in words
+
+
 def test_an_empty_queue_shows_ordinary_images_and_says_so(clean: Any, pages: Any) -> None:
     page = pages(clean)
     assert "Ordinary images" in page.words
