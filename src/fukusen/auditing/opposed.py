@@ -146,12 +146,13 @@ def _told(pair: Opposed, bound: float) -> str:
     contradict = (
         f"On the typical one of {pair.where}, the {method} heatmap of the {score.replace('_', '-')} is cold where that "
         f"of {other} is hot: their median rank correlation is {pair.typical:.2f} (bound {bound:.2g}), and both are to "
-        "show what the same score depends on. "
+        "show what the same score depends on. Training that bends one method's heatmaps does this, and a few honest "
+        "networks do, vision transformers among them. "
     )
     if len(pair.doubtful) > 1:
         return contradict + "Which of the two is wrong was not measured, as a deeper audit does: show neither before."
     own, its = (pair.behaved or (0.0, 0.0))[:: 1 if row == pair.rows[0] else -1]
     return contradict + (
         f"Hiding parts of the picture bears out {other} rather than {method} (rank correlation {its:.2f} against "
-        f"{own:.2f}): do not show {method} heatmaps of this model. Training that bends one method's heatmaps does this."
+        f"{own:.2f}): do not show {method} heatmaps of this model."
     )
