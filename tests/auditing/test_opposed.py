@@ -92,6 +92,12 @@ def test_behaviour_on_three_images_does_not_tell() -> None:
     assert {*found.evidence["rows_of"]} == {"grad_cam", "input_x_gradient"}
 
 
+def test_where_behaviour_bears_out_both_alike_neither_is_shown() -> None:
+    (found,) = told(seen({(CAM, GRADIENT): around(-0.5)}, {CAM: [0.2] * 4, GRADIENT: [0.2] * 4}))
+    assert found.claim.endswith("bears out both alike (rank correlation 0.20): show neither.")
+    assert {*found.evidence["rows_of"]} == {"grad_cam", "input_x_gradient"}
+
+
 def test_the_images_of_one_class_suffice() -> None:
     """On the others both agree, and on the typical image of all."""
     values = [*around(-0.6, 10), *around(0.7, 14)]

@@ -149,9 +149,13 @@ def _told(pair: Opposed, bound: float) -> str:
         "show what the same score depends on. Training that bends one method's heatmaps does this, and a few honest "
         "networks do, vision transformers among them. "
     )
-    if len(pair.doubtful) > 1:
+    if pair.behaved is None:
         return contradict + "Which of the two is wrong was not measured, as a deeper audit does: show neither before."
-    own, its = (pair.behaved or (0.0, 0.0))[:: 1 if row == pair.rows[0] else -1]
+    own, its = pair.behaved if row == pair.rows[0] else reversed(pair.behaved)
+    if own == its:
+        return (
+            contradict + f"Hiding parts of the picture bears out both alike (rank correlation {own:.2f}): show neither."
+        )
     return contradict + (
         f"Hiding parts of the picture bears out {other} rather than {method} (rank correlation {its:.2f} against "
         f"{own:.2f}): do not show {method} heatmaps of this model."
