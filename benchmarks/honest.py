@@ -25,6 +25,7 @@ from torch import nn
 
 import fukusen
 from fukusen.models import Classifier, wrap
+from fukusen.repairs import repaired
 
 MARK = "honest"
 IMAGES = 40
@@ -57,6 +58,36 @@ def _deep_head(classes: int) -> nn.Module:
     return nn.Sequential(*_convolutions(16, 32, 64), *pooled, *head)
 
 
+class _Cosines(nn.Module):
+    """Sixteen times the cosine between the features and each class's direction."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.directions = nn.Parameter(torch.randn(classes, features))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return 16 * nn.functional.normalize(features) @ nn.functional.normalize(self.directions).T
+
+
+class _Distances(nn.Module):
+    """How far the features are from each class's prototype: minus the squared distance."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.prototypes = nn.Parameter(0.3 * torch.randn(classes, features))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return -torch.cdist(features, self.prototypes).square()
+
+
+def _headed(head: Callable[[int, int], nn.Module]) -> Callable[[int], nn.Module]:
+    def build(classes: int) -> nn.Module:
+        pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return nn.Sequential(*_convolutions(16, 32, 64), *pooled, head(64, classes))
+
+    return build
+
+
 def _from_timm(name: str, **settings: object) -> Callable[[int], nn.Module]:
     def build(classes: int) -> nn.Module:
         return timm.create_model(name, num_classes=classes, in_chans=1, **settings)
@@ -73,22 +104,25 @@ SHAPES: dict[str, Callable[[int], nn.Module]] = {
     "mobilenet": _from_timm("mobilenetv2_035", output_stride=8),
     "vit": _from_timm("vit_tiny_patch16_224", **_TOKENS),
     "vit_pooled": _from_timm("vit_tiny_patch16_224", **_TOKENS, global_pool="avg", class_token=False),
+    "cosine_head": _headed(_Cosines),
+    "distance_head": _headed(_Distances),
 }
 """Smaller than their namesakes, so that their maps have as many cells on a canvas of 40 pixels as on a photograph."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A shape, for how many classes, and from which seed."""
+    """A shape, for how many classes, from which seed, and whether repaired before the audit."""
 
     shape: str
     classes: int
     seed: int
+    repaired: bool = False
 
     @property
     def name(self) -> str:
         """How the table calls it."""
-        return f"{self.shape}, {self.classes} classes, seed {self.seed}"
+        return f"{self.shape}, {self.classes} classes, seed {self.seed}" + (", repaired" if self.repaired else "")
 
 
 def _moved(images: torch.Tensor) -> torch.Tensor:
@@ -122,6 +156,8 @@ def row_of(case: Case, budget: str) -> list[str]:
     own = placed(case.seed).below(case.classes)
     model = trained(case, own.part(0, -IMAGES))
     rest = own.part(-IMAGES, None)
+    if case.repaired:
+        model = repaired(model, [rest.images])
     with tempfile.TemporaryDirectory() as made, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folder = pictures_of(rest, Path(made) / "pictures", IMAGES)
@@ -141,13 +177,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="the first of the seeds")
     parser.add_argument("--budget", default="quick")
+    parser.add_argument("--repaired", action="store_true", help="audit them without what all their logits share")
     parser.add_argument("--write", action="store_true", help="into docs/explanation/detection.md")
     asked = parser.parse_args()
     rows = []
     for seed in range(asked.first, asked.first + asked.seeds):
         for classes in asked.classes:
             for shape in asked.shape:
-                rows.append(row_of(Case(shape, classes, seed), asked.budget))
+                rows.append(row_of(Case(shape, classes, seed, asked.repaired), asked.budget))
                 print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
     found = table(
         ("network", "accuracy", "status", "images in the queue", "shift_in_map", "findings about the model"), rows

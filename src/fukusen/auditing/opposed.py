@@ -147,7 +147,7 @@ def _told(pair: Opposed, bound: float) -> str:
         f"On the typical one of {pair.where}, the {method} heatmap of the {score.replace('_', '-')} is cold where that "
         f"of {other} is hot: their median rank correlation is {pair.typical:.2f} (bound {bound:.2g}), and both are to "
         "show what the same score depends on. Training that bends one method's heatmaps does this, and a few honest "
-        "networks do, vision transformers among them. "
+        "networks do: vision transformers, and heads that measure distances or angles. "
     )
     if pair.behaved is None:
         return contradict + "Which of the two is wrong was not measured, as a deeper audit does: show neither before."

@@ -16,6 +16,7 @@ from fukusen.records import Finding, Severity
 
 WEIGHTS: Mapping[Severity, float] = {"low": 0.1, "medium": 0.4, "high": 0.7}
 GRAVE = 3.0
+_UNTIL_REPAIRED = "Do not show heatmaps of logits of this model; fukusen repair takes it away."
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def _where(layer: str) -> str:
 
 
 def shift_findings(case: Case) -> Iterator[Finding]:
-    """A part of the gradient that all classes share, too large to be honest."""
+    """A part of the gradient that all classes share, larger than what tells them apart."""
     bound = case.bounds["shift_share"].value
     for layer in case.evidence.values("shift_share", "layer"):
         numbers = case.evidence.numbers("shift_share", layer=layer)
@@ -70,7 +71,8 @@ def shift_findings(case: Case) -> Iterator[Finding]:
             f"{typical if everywhere else worst:.3g} times as much in the gradients that pre-softmax heatmaps are made "
             f"of as what tells the classes apart (bound {bound:.2g}; out of it on {len(beyond)} of {len(numbers)} "
             "images). "
-            "Such a number changes no prediction and can draw anything: do not show heatmaps of logits of this model."
+            "Such a number changes no prediction and can draw anything; a head that measures distances has one, too. "
+            f"{_UNTIL_REPAIRED}"
         )
         severity = case.severity("shift_share", typical, worst)
         facts = {"layer": layer, "images": len(beyond), "measured_on": len(numbers), "median": typical, "worst": worst}
@@ -90,7 +92,7 @@ def drawn_findings(case: Case) -> Iterator[Finding]:
         told = (
             f"{_where(layer)}, what the mean of all logits draws into a logit's heatmap is {typical:.3g} times as "
             f"strong on the typical image as what tells the classes apart (bound {bound:.2g}; out of it on {beyond} of "
-            f"{len(numbers)} images). No prediction depends on it: do not show heatmaps of logits of this model."
+            f"{len(numbers)} images). No prediction depends on it. {_UNTIL_REPAIRED}"
         )
         facts = {"layer": layer, "images": beyond, "measured_on": len(numbers)}
         about = (None, None, "logit", 0.9, facts)
