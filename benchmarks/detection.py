@@ -1,10 +1,10 @@
 """Which manipulations an audit notices: every attack that is registered, on clean models of many kinds.
 
 Digit networks are trained with 2, 3, 5 and 10 classes, from several seeds, with Adam and SGD, for softmax and for
-independent labels, from nothing or from another network with a random head; or EfficientNet-Lite0 to 2 are taken, with
-the demo's photographs. Each is audited as it is, and then each attack is played on a copy at several strengths, and the
-copy is audited in the same way. Written as tables, between the two marks of docs/explanation/detection.md that
-``--write`` names:
+independent labels, from nothing or from another network with a random head; or digit networks of other shapes; or
+EfficientNet-Lite0 to 2 are taken, with the demo's photographs. Each is audited as it is, and then each attack is
+played on a copy at several strengths, and the copy is audited in the same way. Written as tables, between the two
+marks of docs/explanation/detection.md that ``--write`` names:
 
 - ``clean``: the audits of the models as they are: their status, and the share of images in the queue;
 - ``attacks``: how often an attack showed, which means that a heatmap's median likeness to the one before fell below the
@@ -17,6 +17,7 @@ copy is audited in the same way. Written as tables, between the two marks of doc
     python benchmarks/detection.py --classes 2 10 --attack row_shift cancelling_pair --reference --write weights
     python benchmarks/detection.py --classes 2 10 --seeds 5 --family training --budget standard --write alone
     python benchmarks/detection.py --classes 2 10 --seeds 5 --family training --reference --write trained
+    python benchmarks/detection.py --shape vgg resnet --family training --budget standard --write shapes
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ import torch
 from digits import Digits, Recipe, accuracy, placed, trained
 from lites import SIZES, lite
 from PIL import Image
+from shapes import SHAPES, Kind, learnt
 
 import fukusen
 from fukusen.attacks import Attack, attacks
@@ -49,7 +51,7 @@ MARKS = "<!-- measured: {} -->", "<!-- end of {} -->"
 FACTORS = (0.01, 0.1, 1.0, 10.0)
 SPACES = ("logit", "log_odds", "joint")
 UNTRAINED = ("logits", "value", "weights")
-TABLES = ("untrained", "kinds", "imagenet", "alone", "weights", "trained")
+TABLES = ("untrained", "kinds", "imagenet", "alone", "shapes", "weights", "trained")
 HELD_OUT = 60
 IMAGES = 24
 HALF_WAY = 0.5
@@ -104,6 +106,16 @@ def subjects(recipes: Sequence[Recipe], place: Path) -> Iterator[Subject]:
         rest = own.part(-HELD_OUT, None)
         folder = pictures_of(rest, place / f"pictures-{number}", IMAGES)
         yield Subject(f"{recipe.name} (accuracy {accuracy(model, rest):.2f})", model, folder, recipe)
+
+
+def shaped(kinds: Sequence[Kind], place: Path) -> Iterator[Subject]:
+    """Trained networks of other shapes, each with as many pictures as were held out."""
+    for number, kind in enumerate(kinds):
+        own = placed(kind.seed).below(kind.classes)
+        model = learnt(kind, own.part(0, -HELD_OUT))
+        rest = own.part(-HELD_OUT, None)
+        folder = pictures_of(rest, place / f"pictures-{number}", IMAGES)
+        yield Subject(f"{kind.name} (accuracy {accuracy(model, rest):.2f})", model, folder)
 
 
 def pictures_of(data: Digits, folder: Path, count: int) -> Path:
@@ -198,6 +210,16 @@ def written(mark: str, found: str) -> None:
     PAGE.write_text(f"{before}{begin}\n\n`{command}`\n\n{found}\n\n{end}{after}", encoding="utf-8")
 
 
+def chosen(asked: argparse.Namespace, place: Path) -> Iterable[Subject]:
+    """The models that the command line asks for, one after the other."""
+    if asked.model:
+        return (Subject(name, lite(name), "demo") for name in asked.model)
+    if asked.shape:
+        return shaped([Kind(*each) for each in product(asked.shape, asked.classes, range(asked.seeds))], place)
+    each = product(asked.classes, asked.optimiser, asked.head, asked.start, range(asked.seeds))
+    return subjects([Recipe(seed, classes, asked.epochs, *how) for classes, *how, seed in each], place)
+
+
 def main() -> None:
     """Measure, print, and write where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -207,6 +229,7 @@ def main() -> None:
     parser.add_argument("--head", nargs="+", choices=("softmax", "sigmoid"), default=["softmax"])
     parser.add_argument("--start", nargs="+", choices=("fresh", "tuned"), default=["fresh"])
     parser.add_argument("--model", nargs="+", choices=tuple(SIZES), help="these, instead of digit networks")
+    parser.add_argument("--shape", nargs="+", choices=tuple(SHAPES), help="digit networks of these shapes instead")
     parser.add_argument("--family", nargs="+", default=list(UNTRAINED))
     parser.add_argument("--attack", nargs="+", default=[], help="these alone, whatever their families")
     parser.add_argument("--factor", type=float, nargs="+", default=FACTORS, help="of an attack's own strength")
@@ -217,14 +240,9 @@ def main() -> None:
     )
     parser.add_argument("--write", choices=TABLES, help=f"between which marks of {PAGE.name}")
     asked = parser.parse_args()
-    each = product(asked.classes, asked.optimiser, asked.head, asked.start, range(asked.seeds))
-    recipes = [Recipe(seed, classes, asked.epochs, *how) for classes, *how, seed in each]
     wanted = scenarios(asked.family, asked.attack, asked.factor)
     with tempfile.TemporaryDirectory() as made:
-        taken = (Subject(name, lite(name), "demo") for name in asked.model or ())
-        found = measured(
-            taken if asked.model else subjects(recipes, Path(made)), wanted, asked.budget, beside=asked.reference
-        )
+        found = measured(chosen(asked, Path(made)), wanted, asked.budget, beside=asked.reference)
     print(found)
     if asked.write:
         written(asked.write, found)
