@@ -120,6 +120,60 @@ def test_images_that_one_of_both_lacks_are_left_out() -> None:
     assert one.images == 9
 
 
+def curves(rows: Mapping[str, tuple[float, float]], images: int = 8) -> Case:
+    """The areas of deletion and of insertion around these, by method, in the log-odds."""
+    measured = [
+        Measurement("faithfulness", value + EVEN[number] / 4, f"{number}.png", method, "log_odds", against)
+        for method, areas in rows.items()
+        for against, value in zip(("deletion", "insertion"), areas, strict=True)
+        for number in range(images)
+    ]
+    return Case(Evidence(measured), bounds_for(10))
+
+
+def test_a_method_whose_hottest_cells_matter_least_is_named() -> None:
+    """By the mean of what hiding them first and showing them alone do."""
+    case = curves({"grad_cam": (0.02, 0.1), "gradient": (0.3, 0.2), "lrp": (-0.3, -0.3)})
+    (found,) = outdone_findings(case)
+    assert (found.check, found.scope, found.severity, found.method) == ("faithfulness", "model", "medium", "grad_cam")
+    assert found.value == pytest.approx(0.19)
+    assert found.bound == 0.1
+    assert "the grad_cam heatmaps of the log-odds are hottest where much less depends on it" in found.claim
+    assert "than where those of gradient of the log-odds are" in found.claim
+    assert "0.06 against 0.25, 0.19 apart" in found.claim
+    (reason,) = found.evidence["rows"].values()
+    assert reason.endswith("(median area 0.06 against 0.25, 8 images)")
+
+
+@pytest.mark.parametrize(("own", "told"), [((0.15, 0.17), False), ((0.15, 0.13), True), ((0.31, -0.03), True)])
+def test_both_areas_count_and_only_beyond_the_bound(own: tuple[float, float], told: bool) -> None:
+    assert bool(outdone(curves({"grad_cam": own, "gradient": (0.25, 0.25)}))) is told
+
+
+def test_half_a_pair_of_curves_is_none() -> None:
+    whole = {"gradient": (0.3, 0.3)}
+    cut = [
+        Measurement("faithfulness", -0.1, f"{number}.png", "grad_cam", "log_odds", "deletion") for number in range(8)
+    ]
+    evidence = Evidence([*curves(whole).evidence.of("faithfulness"), *cut])
+    assert outdone(Case(evidence, bounds_for(10))) == []
+
+
+@pytest.mark.parametrize(("images", "told"), [(5, False), (6, True)])
+def test_curves_of_few_images_do_not_suffice(images: int, told: bool) -> None:
+    assert bool(outdone(curves({"grad_cam": (0.0, 0.0), "gradient": (0.3, 0.3)}, images))) is told
+
+
+def test_each_yardstick_speaks_for_itself() -> None:
+    """A map may lie where the network looks and yet be hottest where little depends on it."""
+    areas = curves({"grad_cam": (0.0, 0.0), "gradient": (0.3, 0.3)})
+    ranks = seen({("grad_cam", "log_odds"): -0.1, ("gradient", "log_odds"): 0.7})
+    both = Case(
+        Evidence([*areas.evidence.of("faithfulness"), *ranks.evidence.of("track_contradiction")]), bounds_for(10)
+    )
+    assert [one.check for one in outdone_findings(both)] == ["track_contradiction", "faithfulness"]
+
+
 def test_such_heatmaps_are_not_to_be_shown() -> None:
     """In the score in which they are outdone, and in no other."""
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
