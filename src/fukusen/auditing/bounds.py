@@ -114,7 +114,7 @@ _ALWAYS = (
         "gradients, the worst of all pairs and classes; of honest networks, photographs lie between 0.37 and 0.52, "
         "digits between 0.37 and 0.92 and on photographs above 0.03, textures above -0.17, untrained networks above "
         "-0.27, a MobileNet that reads poorly at -0.28, and vision transformers of two classes at -0.33, at -0.58 "
-        "where chance explains it, and one of three out of the bound; after fine-tunes of two networks of two "
+        "where chance explains it, and two of six out of the bound; after fine-tunes of two networks of two "
         "classes that came half of the way, -0.88 to -0.39, but for top-k: -0.24 to 0.43",
     ),
     Bound(
