@@ -27,8 +27,9 @@ import sys
 import tempfile
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -101,21 +102,20 @@ def subjects(recipes: Sequence[Recipe], place: Path) -> Iterator[Subject]:
     """Trained networks, each with as many pictures as were held out."""
     data = placed(0)
     for number, recipe in enumerate(recipes):
-        own = data.below(recipe.classes)
-        model = trained(own.part(0, -HELD_OUT), recipe)
-        rest = own.part(-HELD_OUT, None)
-        folder = pictures_of(rest, place / f"pictures-{number}", IMAGES)
-        yield Subject(f"{recipe.name} (accuracy {accuracy(model, rest):.2f})", model, folder, recipe)
+        learn = partial(trained, recipe=recipe)
+        yield replace(taught(recipe.name, data.below(recipe.classes), learn, place / f"{number}"), recipe=recipe)
 
 
 def shaped(kinds: Sequence[Kind], place: Path) -> Iterator[Subject]:
     """Trained networks of other shapes, each with as many pictures as were held out."""
     for number, kind in enumerate(kinds):
-        own = placed(kind.seed).below(kind.classes)
-        model = learnt(kind, own.part(0, -HELD_OUT))
-        rest = own.part(-HELD_OUT, None)
-        folder = pictures_of(rest, place / f"pictures-{number}", IMAGES)
-        yield Subject(f"{kind.name} (accuracy {accuracy(model, rest):.2f})", model, folder)
+        yield taught(kind.name, placed(kind.seed).below(kind.classes), partial(learnt, kind), place / f"{number}")
+
+
+def taught(name: str, data: Digits, learn: Callable[[Digits], Classifier], folder: Path) -> Subject:
+    """A network that has learnt all but the last digits, and these as pictures."""
+    model, rest = learn(data.part(0, -HELD_OUT)), data.part(-HELD_OUT, None)
+    return Subject(f"{name} (accuracy {accuracy(model, rest):.2f})", model, pictures_of(rest, folder, IMAGES))
 
 
 def pictures_of(data: Digits, folder: Path, count: int) -> Path:

@@ -87,7 +87,8 @@ _ALWAYS = (
         "track_contradiction_chance",
         0.125,
         "chance that the images lie so far below track_contradiction (of a row: track_contradiction_row) together if "
-        "each were as likely as far above it; three that are all below reach it, of four one may be above by least",
+        "each were as likely as far above it; three that are all below reach it, of four one may be above by least; in "
+        "the same way for images beyond track_contradiction_gap and faithfulness_gap",
     ),
     Bound(
         "track_contradiction_image",
